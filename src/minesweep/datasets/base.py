@@ -1,0 +1,124 @@
+"""What a dataset hands to the trainer: three splits whose rows can be fetched by index."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a split.
+
+    Attributes:
+        inputs: What the model takes; for images ``[n, channels, height, width]``.
+        labels: ``[n]`` class indices (int64).
+        rows: ``[n]`` positions of these examples in their split.
+    """
+
+    inputs: Any
+    labels: Tensor
+    rows: Tensor
+
+
+@dataclass
+class Split:
+    """A part of a dataset that is held in memory, as tensors on one device.
+
+    A dataset whose examples do not fit in memory subclasses this and overrides
+    :meth:`fetch` and :meth:`to`; nothing else looks at ``inputs``.
+
+    Attributes:
+        inputs: ``[N, ...]`` examples.
+        labels: ``[N]`` class indices (int64), as the training sees them.
+        flipped: ``[N]`` bool, True where label noise replaced the label; None without noise.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    flipped: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def to(self, device: torch.device | str) -> Split:
+        flipped = None if self.flipped is None else self.flipped.to(device)
+        return Split(self.inputs.to(device), self.labels.to(device), flipped)
+
+    def fetch(self, rows: Tensor) -> Batch:
+        """Returns the examples at ``rows`` (``[n]`` int64 on this split's device)."""
+        return Batch(self.inputs[rows], self.labels[rows], rows)
+
+
+@dataclass
+class Data:
+    """A loaded dataset.
+
+    Attributes:
+        train: What is learned from.
+        val: What choices are made on (best checkpoint, early stop, rates).
+        test: What is reported, once.
+        num_classes: How many classes the labels name.
+        input_shape: Shape of one example, e.g. ``(1, 28, 28)``.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    num_classes: int
+    input_shape: tuple[int, ...]
+    class_names: list[str] = field(default_factory=list)
+
+    def to(self, device: torch.device | str) -> Data:
+        return Data(
+            self.train.to(device),
+            self.val.to(device),
+            self.test.to(device),
+            self.num_classes,
+            self.input_shape,
+            self.class_names,
+        )
+
+    def fingerprint(self) -> str:
+        """A digest of the labels and of a sample of the inputs; equal for equal data."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            digest.update(f"{len(split)}".encode())
+            if not len(split):
+                continue
+            digest.update(split.labels.cpu().numpy().tobytes())
+            rows = torch.linspace(0, len(split) - 1, 64).long().to(split.device)
+            inputs = split.fetch(rows).inputs
+            if isinstance(inputs, Tensor):
+                digest.update(inputs.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class Dataset(ABC):
+    """A recipe for data: a few settings, and :meth:`load`.
+
+    A dataset of your own is a subclass (or any object with ``load``) named by ``_target_``
+    in a YAML file of the group ``dataset``.
+    """
+
+    @abstractmethod
+    def load(self, data_dir: Path) -> Data:
+        """Reads, or first downloads, the data.
+
+        Args:
+            data_dir: The folder named by ``paths.data_dir``; files are read from it, and a
+                download goes to it.
+
+        Raises:
+            minesweep.errors.UserError: A file is missing and cannot be had, or is damaged.
+        """

@@ -1,0 +1,56 @@
+"""The 8 x 8 digits that come with scikit-learn: real data that needs no file and no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from minesweep.datasets.base import Data, Dataset
+from minesweep.datasets.options import Options
+from minesweep.datasets.prepare import Images, prepare, split
+
+
+class Digits(Dataset):
+    """Handwritten digits, 1 x 8 x 8, 17 grey levels: 1,079 for training, 359 and 359 held out.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
+    Machine Learning Repository, 1998 (its test set, as scikit-learn carries it).
+
+    Args:
+        normalize: See :class:`~minesweep.datasets.options.Options`, as for all of these.
+        label_noise: Share in [0, 1].
+        limit: Training rows at most.
+        split_seed: Fixes splits and noise.
+
+    Raises:
+        UserError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        normalize: str = "unit",
+        label_noise: float = 0.0,
+        limit: int | None = None,
+        split_seed: int = 0,
+    ) -> None:
+        self.options = Options(normalize, label_noise, limit, split_seed)
+
+    def load(self, data_dir: Path) -> Data:
+        """Reads the digits out of scikit-learn; ``data_dir`` is not looked at."""
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
+        bunch = load_digits()
+        images = Images(
+            torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1),
+            torch.from_numpy(bunch.target).to(torch.int64),
+        )
+        held_out = round(len(images.labels) / 5)
+        sizes = (len(images.labels) - 2 * held_out, held_out, held_out)
+        return prepare(
+            *split(images, sizes, self.options.split_seed),
+            maximum=16,
+            class_names=tuple("0123456789"),
+            options=self.options,
+        )
