@@ -23,7 +23,6 @@ def check_word(key: str, word: object, choices: Iterable[str]) -> str:
     if isinstance(word, str) and word in known:
         return word
     near = get_close_matches(str(word), known, n=3, cutoff=0.5)
-    hints = [f"did you mean {' or '.join(near)}?"] if near else []
-    if len(known) <= 12:
-        hints.append(f"choices: {', '.join(known)}")
-    raise UserError(f"{key}={word} is not known; {' '.join(hints) or 'no name is near it'}")
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    wrong = f"is not one of {', '.join(known)}" if len(known) <= 12 else "is not known"
+    raise UserError(f"{key}={word} {wrong}{hint}")

@@ -1,0 +1,504 @@
+"""Datasets: the idx format, downloads from a real local server, splits, scale, label noise."""
+
+import gzip
+import hashlib
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from minesweep.datasets.base import Data
+from minesweep.datasets.digits import Digits
+from minesweep.datasets.download import DownloadError, download
+from minesweep.datasets.idx import IdxError, parse_idx, read_idx
+from minesweep.datasets.mnist import FashionMnist, Mnist
+from minesweep.datasets.options import Options
+from minesweep.datasets.prepare import Images, channel_moments, flip_labels, prepare
+from minesweep.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """The idx writer that the reader is tested against."""
+    header = bytes([0, 0, CODES[array.dtype.str[1:]], array.ndim])
+    sizes = b"".join(struct.pack(">I", size) for size in array.shape)
+    return header + sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+arrays = hnp.arrays(
+    dtype=st.sampled_from(list(CODES)).map(np.dtype),
+    shape=hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4),
+)
+
+
+# --- idx ---
+
+
+@given(arrays)
+def test_idx_gives_back_what_was_written(array):
+    found = parse_idx(idx_bytes(array))
+    assert found.dtype == array.dtype
+    assert found.shape == array.shape
+    assert found.dtype.isnative
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, array)
+
+
+@given(arrays, st.data())
+def test_idx_cut_at_any_byte_or_too_long_is_refused(array, data):
+    whole = idx_bytes(array)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    for broken in (whole[:cut], whole + b"\0"):
+        with pytest.raises(IdxError):
+            parse_idx(broken)
+
+
+@pytest.mark.parametrize("magic", [b"\0\0\x08", b"\1\0\x08\1", b"\0\0\x07\1", b"<htm", b""])
+def test_idx_wrong_magic_is_refused(magic):
+    with pytest.raises(IdxError, match="magic"):
+        parse_idx(magic + (b"" if len(magic) < 4 else struct.pack(">I", 1) + b"x"))
+
+
+def test_idx_reads_packed_and_unpacked_whatever_the_name(tmp_path):
+    array = np.arange(6, dtype="i4").reshape(2, 3)
+    packed = gzip.compress(idx_bytes(array))
+    for name, content in {"a.gz": packed, "b": packed, "c": idx_bytes(array)}.items():
+        (tmp_path / name).write_bytes(content)
+        np.testing.assert_array_equal(read_idx(tmp_path / name), array)
+    for broken in (packed[:-9], packed[:20], packed[:12] + b"\xff\xff" + packed[14:]):
+        (tmp_path / "a.gz").write_bytes(broken)
+        with pytest.raises(IdxError):
+            read_idx(tmp_path / "a.gz")
+
+
+# --- a small MNIST, and a server for it ---
+
+
+def tiny_files() -> dict[str, bytes]:
+    draw = np.random.default_rng(0)
+    files = {}
+    for part, count in {"train": 60, "t10k": 10}.items():
+        pixels = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = draw.integers(0, 10, count, dtype=np.uint8)
+        files[f"{part}-images-idx3-ubyte.gz"] = gzip.compress(idx_bytes(pixels))
+        files[f"{part}-labels-idx1-ubyte.gz"] = gzip.compress(idx_bytes(labels))
+    return files
+
+
+FILES = tiny_files()
+LABELS, IMAGES = "train-labels-idx1-ubyte.gz", "train-images-idx3-ubyte.gz"
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+class TinyMnist(Mnist):
+    mirrors = ()
+    checksums = {name: md5(content) for name, content in FILES.items()}  # noqa: RUF012
+    official = {"train": 60, "t10k": 10}  # noqa: RUF012
+    validation = 5
+
+
+def write(data_dir: Path, files: dict[str, bytes] = FILES) -> Path:
+    raw = data_dir / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (raw / name).write_bytes(content)
+    return data_dir
+
+
+class Handler(BaseHTTPRequestHandler):
+    """``/<how>/<name>``: how is good, truncated, wrong, missing or stalled."""
+
+    server: "Server"
+
+    def do_GET(self):
+        how, name = self.path.strip("/").split("/")
+        self.server.asked.append(self.path)
+        content = FILES[name]
+        if how == "missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if how == "wrong":
+            content = bytes(len(content))
+        if how in ("truncated", "stalled"):
+            content = content[: len(content) // 2]
+        self.wfile.write(content)
+        if how == "stalled":
+            self.wfile.flush()
+            self.server.release.wait(30)
+
+    def log_message(self, *args):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str] = []
+        self.release = threading.Event()
+
+    def url(self, how: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{how}/"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.release.set()
+        server.shutdown()
+        thread.join()
+
+
+# --- downloads ---
+
+
+def test_mirrors_are_tried_in_order_until_one_gives_the_file_whole(server, tmp_path):
+    hows = ["missing", "truncated", "wrong", "good", "missing"]
+    path = download(LABELS, [server.url(h) for h in hows], tmp_path, TinyMnist.checksums[LABELS])
+    assert path == tmp_path / LABELS
+    assert path.read_bytes() == FILES[LABELS]
+    assert server.asked == [f"/{how}/{LABELS}" for how in hows[:4]]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("how", ["truncated", "wrong", "missing"])
+def test_a_broken_download_leaves_nothing_and_says_why(server, tmp_path, how):
+    with pytest.raises(DownloadError, match="404|Not Found" if how == "missing" else "broken"):
+        download(LABELS, [server.url(how)], tmp_path, TinyMnist.checksums[LABELS])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_download_leaves_no_file_that_counts(server, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    program = (
+        "import sys; from pathlib import Path; from minesweep.datasets.download import download; "
+        "download(sys.argv[1], [sys.argv[2]], Path(sys.argv[3]), sys.argv[4])"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, IMAGES, server.url("stalled"), raw, "0" * 32],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    try:
+        wait = threading.Event()
+        while not list(raw.glob(".*.part")):  # the download is under way
+            assert child.poll() is None
+            wait.wait(0.02)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert not (raw / IMAGES).exists()
+    dataset = TinyMnist()
+    dataset.mirrors = (server.url("good"),)
+    assert len(dataset.load(tmp_path).train) == 55
+    assert (raw / IMAGES).read_bytes() == FILES[IMAGES]
+
+
+def test_only_missing_files_are_downloaded(server, tmp_path):
+    write(tmp_path, {name: FILES[name] for name in FILES if name != LABELS})
+    dataset = TinyMnist()
+    dataset.mirrors = (server.url("good"),)
+    dataset.load(tmp_path)
+    dataset.load(tmp_path)
+    assert server.asked == [f"/good/{LABELS}"]
+
+
+def test_no_file_and_no_network_is_one_line_that_helps(tmp_path):
+    with Server() as closed:  # its port is free again, so that nobody answers there
+        url = closed.url("good")
+    dataset = TinyMnist()
+    dataset.mirrors = (url,)
+    with pytest.raises(UserError) as caught:
+        dataset.load(tmp_path)
+    line = str(caught.value)
+    assert str(tmp_path / "MNIST" / "raw" / IMAGES) in line
+    assert "missing" in line
+    assert "dataset=digits" in line
+    assert "\n" not in line
+    assert not (tmp_path / "MNIST").exists()
+
+
+# --- files of MNIST ---
+
+
+def test_packed_and_unpacked_files_give_the_same_data(tmp_path):
+    write(tmp_path / "packed")
+    unpacked = {name.removesuffix(".gz"): gzip.decompress(FILES[name]) for name in FILES}
+    write(tmp_path / "unpacked", unpacked)
+    found = {TinyMnist().load(tmp_path / way).fingerprint() for way in ("packed", "unpacked")}
+    assert len(found) == 1
+
+
+def damaged(name: str) -> bytes:
+    pixels = np.zeros((59, 28, 28), np.uint8)
+    labels = np.arange(60, dtype=np.uint8)  # up to 59, where classes end at 9
+    return {
+        IMAGES: FILES[IMAGES][:-1],
+        LABELS: gzip.compress(idx_bytes(np.zeros(60, np.uint8))),  # whole, but not the official
+        IMAGES[:-3]: idx_bytes(pixels),
+        LABELS[:-3]: idx_bytes(labels),
+        "t10k-labels-idx1-ubyte": b"<html>not found</html>",
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name", [IMAGES, LABELS, IMAGES[:-3], LABELS[:-3], "t10k-labels-idx1-ubyte"]
+)
+def test_a_damaged_file_is_named(tmp_path, name):
+    write(tmp_path)
+    raw = tmp_path / "MNIST" / "raw"
+    (raw / f"{name.removesuffix('.gz')}.gz").unlink()
+    (raw / name).write_bytes(damaged(name))
+    with pytest.raises(UserError, match="is damaged") as caught:
+        TinyMnist().load(tmp_path)
+    assert str(raw / name) in str(caught.value)
+    assert "delete it" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- real data ---
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    folder = Path(os.environ.get("MINESWEEP_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "MNIST" / "raw").is_dir():
+        pytest.skip("no MNIST here: set MINESWEEP_DATA to a folder that has it")
+    return folder
+
+
+def test_real_mnist(mnist_dir):
+    data = Mnist().load(mnist_dir)
+    assert [len(s) for s in (data.train, data.val, data.test)] == [55_000, 5_000, 10_000]
+    assert data.input_shape == (1, 28, 28)
+    assert data.num_classes == 10
+    for split in (data.train, data.val, data.test):
+        assert split.inputs.shape == (len(split), 1, 28, 28)
+        assert split.inputs.dtype == torch.float32
+        assert split.labels.dtype == torch.int64
+        assert (split.inputs.min(), split.inputs.max()) == (0, 1)
+    # Facts about MNIST: its mean grey, the test set's first labels and class counts.
+    assert data.train.inputs.mean().item() == pytest.approx(0.1307, abs=5e-4)
+    assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.test.labels.bincount().tolist() == counts
+    together = torch.cat([data.train.labels, data.val.labels]).bincount()
+    assert together.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+def test_checksums_of_the_real_files(mnist_dir):
+    for name, checksum in Mnist.checksums.items():
+        assert md5((mnist_dir / "MNIST" / "raw" / name).read_bytes()) == checksum
+    assert not set(Mnist.checksums.values()) & set(FashionMnist.checksums.values())
+    assert Mnist.checksums.keys() == FashionMnist.checksums.keys()
+
+
+def test_fashion_mnist_has_its_own_folder(mnist_dir, tmp_path):
+    class Offline(FashionMnist):
+        mirrors = ()
+
+    raw = tmp_path / "FashionMNIST" / "raw"
+    with pytest.raises(UserError, match="FashionMNIST"):
+        Offline().load(tmp_path)
+    raw.mkdir(parents=True)
+    (raw / IMAGES).write_bytes((mnist_dir / "MNIST" / "raw" / IMAGES).read_bytes())
+    with pytest.raises(UserError, match="is damaged"):  # MNIST's digits are not its clothes
+        Offline().load(tmp_path)
+
+
+# --- digits, splits, scale ---
+
+
+def digits(**options) -> Data:
+    return Digits(**options).load(Path("nowhere"))
+
+
+def test_digits_are_all_there_once():
+    from sklearn.datasets import load_digits
+
+    data = digits(normalize="none")
+    parts = (data.train, data.val, data.test)
+    assert [len(s) for s in parts] == [1079, 359, 359]
+    assert data.input_shape == (1, 8, 8)
+    found = torch.cat([torch.cat([s.inputs.flatten(1), s.labels[:, None]], 1) for s in parts])
+    bunch = load_digits()
+    whole = np.column_stack([bunch.images.reshape(-1, 64), bunch.target])
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, whole.tolist()))
+
+
+def test_splits_depend_on_split_seed_and_on_nothing_else():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = digits(label_noise=0.3)
+    assert torch.equal(torch.get_rng_state(), before)  # the training seed's generator rests
+    torch.manual_seed(2)
+    again = digits(label_noise=0.3)
+    assert first.fingerprint() == again.fingerprint()
+    assert torch.equal(first.train.flipped, again.train.flipped)
+    other = digits(label_noise=0.3, split_seed=1)
+    assert not torch.equal(first.train.inputs, other.train.inputs)
+    assert not torch.equal(first.train.flipped, other.train.flipped)
+
+
+def test_normalize_words_are_affine_maps_of_the_training_pixels():
+    raw, unit, zscore = (digits(normalize=word) for word in ("none", "unit", "zscore"))
+    assert raw.train.inputs.max() == 16
+    torch.testing.assert_close(unit.train.inputs, raw.train.inputs / 16)
+    mean, std = raw.train.inputs.mean(), raw.train.inputs.std(correction=0)
+    for part in ("train", "val", "test"):  # all three by the training split's statistics
+        expected = (getattr(raw, part).inputs - mean) / std
+        torch.testing.assert_close(getattr(zscore, part).inputs, expected, rtol=1e-4, atol=1e-5)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=4, max_dims=4, max_side=5)))
+def test_channel_moments_are_numpys(pixels):
+    mean, std = channel_moments(torch.from_numpy(pixels))
+    np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), atol=1e-9)
+    np.testing.assert_allclose(std, pixels.std((0, 2, 3)), atol=1e-6)
+
+
+def test_zscore_is_per_channel_and_survives_a_constant_one():
+    pixels = torch.randint(0, 256, (20, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    pixels[:, 1] = 7
+    part = Images(pixels.to(torch.uint8), torch.arange(20) % 2)
+    data = prepare(
+        part, part, part, maximum=255, class_names="ab", options=Options(normalize="zscore")
+    )
+    torch.testing.assert_close(data.train.inputs.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    assert (data.train.inputs[:, 1] == 0).all()
+    assert data.train.inputs[:, 2].std(correction=0).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(1, 1), (100, 100), (5000, 1079), (None, 1079)])
+def test_limit_takes_the_first_training_rows_and_only_those(limit, rows):
+    whole, limited = digits(), digits(limit=limit)
+    assert len(limited.train) == rows
+    assert torch.equal(limited.train.inputs, whole.train.inputs[:rows])
+    assert torch.equal(limited.test.inputs, whole.test.inputs)
+
+
+def test_fetch_gives_the_rows_asked_for():
+    train = digits(limit=50).train
+    batch = train.fetch(torch.tensor([3, 3, 49]))
+    assert batch.rows.tolist() == [3, 3, 49]
+    assert torch.equal(batch.inputs, train.inputs[[3, 3, 49]])
+    assert torch.equal(batch.labels, train.labels[[3, 3, 49]])
+
+
+# --- label noise ---
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    size=st.integers(1, 300),
+    classes=st.integers(2, 12),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_label_noise(size, classes, share, seed):
+    clean = torch.arange(size) % classes
+    noisy, flipped = flip_labels(clean, share, classes, seed)
+    assert flipped.sum() == round(share * size)
+    assert torch.equal(noisy != clean, flipped)  # never to the same class
+    assert noisy.min() >= 0
+    assert noisy.max() < classes
+    less, fewer = flip_labels(clean, share / 2, classes, seed)
+    assert not (fewer & ~flipped).any()
+    assert torch.equal(less[fewer], noisy[fewer])
+
+
+def test_label_noise_is_uniform_over_the_other_classes():
+    clean = torch.full((9000,), 4)
+    noisy, _ = flip_labels(clean, 1.0, 10, 0)
+    counts = noisy.bincount(minlength=10)
+    assert counts[4] == 0
+    others = torch.cat([counts[:4], counts[5:]]).double()
+    chi2 = ((others - 1000) ** 2 / 1000).sum()
+    assert chi2 < 26.1  # 0.999 quantile at 8 degrees of freedom; the draw is fixed
+
+
+def test_label_noise_leaves_validation_and_test_alone():
+    clean, noisy = digits(), digits(label_noise=0.4)
+    assert clean.train.flipped is None
+    assert noisy.train.flipped.sum() == round(0.4 * 1079)
+    assert torch.equal(noisy.train.labels != clean.train.labels, noisy.train.flipped)
+    assert torch.equal(noisy.train.inputs, clean.train.inputs)
+    for part in ("val", "test"):
+        assert torch.equal(getattr(noisy, part).labels, getattr(clean, part).labels)
+        assert getattr(noisy, part).flipped is None
+
+
+# --- errors and configs ---
+
+
+@pytest.mark.parametrize("dataset", [Mnist, FashionMnist, Digits])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("normalize", "zscor", "did you mean 'zscore'"),
+        ("normalize", "units", "not one of unit, zscore, none"),
+        ("normalize", None, "dataset.normalize"),
+        ("label_noise", 1.01, "0.0 to 1.0"),
+        ("label_noise", -0.1, "0.0 to 1.0"),
+        ("label_noise", float("nan"), "0.0 to 1.0"),
+        ("label_noise", "much", "0.0 to 1.0"),
+        ("limit", 0, "at least 1"),
+        ("limit", 1.5, "at least 1"),
+        ("limit", True, "at least 1"),
+        ("split_seed", "a", "dataset.split_seed=a"),
+    ],
+)
+def test_bad_arguments_are_told_before_any_file_is_read(dataset, key, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        dataset(**{key: value})
+    assert f"dataset.{key}={value}" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "dataset").glob("*.yaml")), ids=str)
+def test_configs_are_the_classes_defaults_and_every_key_has_a_comment(path):
+    from hydra.utils import instantiate
+
+    built = instantiate(OmegaConf.load(path))
+    if isinstance(built, Mnist | Digits):
+        assert built.options == Options()
+    lines = path.read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if not line.startswith("#")]
+    assert keys
+    assert all(lines[number - 1].startswith("#") for number in keys)
+
+
+def test_checking_options_does_not_import_torch():
+    program = (
+        "import sys, minesweep.datasets, minesweep.models, minesweep.datasets.options; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    assert subprocess.run([sys.executable, "-c", program], env=env).returncode == 0
+
+
+def test_data_moves_with_its_flipped_rows():
+    moved = digits(label_noise=0.5, limit=20).to("meta")
+    assert moved.train.flipped.device.type == moved.train.device.type == "meta"
+    assert len(moved.train) == 20
