@@ -1,0 +1,167 @@
+"""Arms: the runs that differ in the seed alone, their names, and the baseline of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from minesweep.config.checks import nearest
+from minesweep.errors import UserError
+from minesweep.reporting.units import DASH
+
+CONTROLS = ("all", "random_k")
+"""Miners that do not look for hard examples."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in the seed alone.
+
+    Attributes:
+        label: Short and unique in the study, such as ``ohem n=512 k=384``.
+        values: The value of each column of the study's ``keys``.
+    """
+
+    label: str
+    values: dict[str, Any]
+
+
+def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Series]:
+    """Groups runs by all of ``keys``.
+
+    Returns:
+        The arms in reading order (controls first, then by value), and each run's arm label.
+    """
+    settings = [tuple(row) for row in runs[list(keys)].itertuples(index=False)]
+    order = sorted(dict.fromkeys(settings), key=lambda row: _order(keys, row))
+    labels = dict(zip(order, _labels(keys, order), strict=True))
+    arms = [Arm(labels[row], dict(zip(keys, row, strict=True))) for row in order]
+    return arms, pd.Series([labels[row] for row in settings], index=runs.index, dtype=object)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """``optimizer.lr`` as ``lr`` where no other key ends alike."""
+    leaves = [key.rsplit(".", 1)[-1] for key in keys]
+    return {k: leaf if leaves.count(leaf) == 1 else k for k, leaf in zip(keys, leaves, strict=True)}
+
+
+def resolve_key(name: str, keys: Iterable[str]) -> str:
+    """The column that ``name`` means: in full, or its last word.
+
+    Raises:
+        UserError: There is no such column, or more than one.
+    """
+    keys = list(keys)
+    if name in keys:
+        return name
+    matching = [key for key in keys if key.rsplit(".", 1)[-1] == name]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UserError(f"{name} could be any of {', '.join(matching)}: write it in full")
+    known = ", ".join(keys) or "none"
+    raise UserError(f"no key {name} differs in this study{nearest(name, keys)} Keys: {known}")
+
+
+def show(value: Any) -> str:
+    """A config value as a person writes it; a dash where a run has no such key."""
+    if value is None:
+        return DASH
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def default_baseline(arms: Sequence[Arm]) -> dict[str, Any] | None:
+    """What to compare with where nobody says: the first of these that fits, else nothing.
+
+    1. the miner ``random_k``, 2. the miner ``all``, each only beside other miners;
+    3. where some arms learn from all they score (k = n) and others do not: the smallest such n.
+    """
+    miners = {arm.values.get("miner") for arm in arms}
+    for control in ("random_k", "all"):
+        if control in miners and len(miners) > 1:
+            return {"miner": control}
+    whole = [arm for arm in arms if arm.values.get("k") and _learns_from_all(arm)]
+    if whole and len(whole) < len(arms):
+        smallest = min(whole, key=lambda arm: arm.values.get("n", 0))
+        return {key: smallest.values[key] for key in ("n", "k") if key in smallest.values}
+    return None
+
+
+def find_baselines(
+    arms: Sequence[Arm], baseline: Mapping[str, Any], within: Sequence[str] = ()
+) -> dict[str, str]:
+    """The baseline of each arm.
+
+    Candidates are the arms that have the values of ``baseline``. An arm is compared with the
+    candidate that agrees with it in every column in which the candidates differ among
+    themselves (random_k at the same k, all at the same label noise), and in ``within``. An arm
+    for which there is no such candidate is compared with nothing.
+
+    Returns:
+        The baseline's label by the arm's label; the baselines themselves are left out.
+
+    Raises:
+        UserError: No arm has these values.
+    """
+    candidates = [a for a in arms if all(_same(a.values.get(k), v) for k, v in baseline.items())]
+    if not candidates:
+        wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
+        known = "; ".join(arm.label for arm in arms[:12])
+        raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
+    keys = candidates[0].values
+    differing = [k for k in keys if len({repr(c.values[k]) for c in candidates}) > 1]
+    matched = {*differing, *within} - set(baseline)
+    found: dict[str, str] = {}
+    for arm in arms:
+        if arm in candidates:
+            continue
+        fits = [c for c in candidates if all(c.values[k] == arm.values[k] for k in matched)]
+        if len(fits) == 1:
+            found[arm.label] = fits[0].label
+    return found
+
+
+def _same(held: Any, wanted: Any) -> bool:
+    return held == wanted or show(held) == show(wanted)
+
+
+def _learns_from_all(arm: Arm) -> bool:
+    return "n" not in arm.values or arm.values["k"] == arm.values["n"]
+
+
+def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Names from as few columns as tell all settings apart, taken from the left."""
+    if not keys or len(settings) == 1:
+        return ["all runs"] * len(settings)
+    short = short_names(keys)
+    used: list[int] = []
+    told = 1
+    for position in range(len(keys)):
+        distinct = len({tuple(map(repr, [row[i] for i in [*used, position]])) for row in settings})
+        if distinct > told:
+            used.append(position)
+            told = distinct
+    parts = [
+        [
+            show(row[i]) if keys[i] == "miner" else f"{short[keys[i]]}={show(row[i])}"
+            for i in used
+            if row[i] is not None
+        ]
+        for row in settings
+    ]
+    return [" ".join(words) or "all runs" for words in parts]
+
+
+def _order(keys: Sequence[str], row: tuple[Any, ...]) -> list[tuple[int, float, str]]:
+    ranks = []
+    for key, value in zip(keys, row, strict=True):
+        if key == "miner" and value in CONTROLS:
+            ranks.append((0, float(CONTROLS.index(value)), ""))
+        elif isinstance(value, int | float):
+            ranks.append((1, float(value), ""))
+        else:
+            ranks.append((2, 0.0, "" if value is None else str(value)))
+    return ranks

@@ -1,0 +1,273 @@
+"""A study's folder, turned into a report: what is compared with what, the numbers, the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from minesweep.errors import UserError
+from minesweep.reporting.arms import (
+    Arm,
+    default_baseline,
+    find_baselines,
+    make_arms,
+    resolve_key,
+    show,
+)
+from minesweep.reporting.measures import Measure, make_measures, read_step_seconds
+from minesweep.reporting.settings import (
+    BACKWARD,
+    Settings,
+    check_settings,
+    read_settings,
+    smaller_wins,
+)
+from minesweep.reporting.statistics import Choice, choose, compare, summarise
+from minesweep.reporting.study import DERIVED, Study, read_study
+from minesweep.reporting.units import lower_is_better, words
+from minesweep.reporting.verdict import Verdict, answer, conclude
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study's report.
+
+    Attributes:
+        study: What was read.
+        settings: What was asked.
+        runs: The runs that count, with their ``arm`` and the measures.
+        arms: In reading order.
+        baselines: The baseline's label by the arm's label.
+        measures: The main one first.
+        table: One row an arm, indexed by label: its columns, ``seeds``, and mean, half width,
+            difference, low, high, p, p_holm and answer of each measure.
+        comparisons: One row a measure and an arm.
+        choices: What ``best_by`` chose.
+        verdict: The answer.
+        notes: What a reader has to know, one sentence each.
+        step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
+        files: What was written.
+    """
+
+    study: Study
+    settings: Settings
+    runs: pd.DataFrame
+    arms: list[Arm]
+    baselines: dict[str, str]
+    measures: list[Measure]
+    table: pd.DataFrame
+    comparisons: pd.DataFrame
+    choices: list[Choice]
+    verdict: Verdict
+    notes: list[str]
+    step_seconds: dict[str, float]
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def smaller_wins(self) -> bool:
+        """Whether the smallest value of the main metric is the best."""
+        return smaller_wins(self.settings, self.settings.metric)
+
+
+def report(
+    folder: Path | str,
+    baseline: str | Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    group_by: str | None = None,
+    output: Path | str | None = None,
+) -> Report:
+    """Reads a study and writes its report: HTML, Markdown, CSV and PNG.
+
+    What is not given here is taken from ``report.yaml`` in the study's folder, then from the
+    defaults of :class:`Settings`.
+
+    Args:
+        folder: The study, ``runs/<study>``.
+        baseline: What to compare with: ``miner=random_k``, ``n=512,k=512``, or a miner's name.
+        metric: A metric of the summaries.
+        group_by: Keys, divided by commas.
+        output: Where to write; ``report`` in the study's folder if None.
+
+    Raises:
+        UserError: No finished runs, or a metric, key or baseline that the study does not have.
+    """
+    from minesweep.reporting.files import write
+
+    result = analyse(folder, baseline, metric, group_by)
+    result.files.extend(write(result, Path(output) if output else result.study.folder / "report"))
+    return result
+
+
+def analyse(
+    folder: Path | str,
+    baseline: str | Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    group_by: str | None = None,
+) -> Report:
+    """As :func:`report`, without writing anything."""
+    study = read_study(folder)
+    settings = read_settings(study, baseline, metric, group_by)
+    check_settings(study, settings)
+    notes = [f"Warning: {warning}." for warning in study.warnings]
+    runs, keys, arms, choices = _arms(study, settings, notes)
+    try:
+        baselines = _baselines(arms, settings, keys, notes)
+    except UserError as error:
+        if baseline or group_by:
+            raise
+        # The study's own report.yaml names an arm of which no run has finished yet.
+        notes.append(f"Nothing is compared: {error}.")
+        baselines = {}
+    for choice in choices:
+        next(a for a in arms if a.label == choice.arm).values[choice.key] = choice.value
+    step_seconds = read_step_seconds(study.folder, arms, runs, notes)
+    measures = make_measures(study, settings, runs, step_seconds, notes)
+    comparisons = pd.concat(
+        [compare(runs, measure.name, baselines) for measure in measures], ignore_index=True
+    )
+    comparisons["answer"] = pd.Series(
+        [
+            answer(row, smaller_wins(settings, row["measure"]))
+            for row in comparisons.to_dict("records")
+        ],
+        dtype=object,
+    )
+    table = _table(runs, arms, measures, comparisons, step_seconds)
+    _note_seeds(runs, arms, notes)
+    verdict = _verdict(runs, arms, settings, measures, comparisons)
+    return Report(
+        study=study,
+        settings=settings,
+        runs=runs,
+        arms=arms,
+        baselines=baselines,
+        measures=measures,
+        table=table,
+        comparisons=comparisons,
+        choices=choices,
+        verdict=verdict,
+        notes=notes,
+        step_seconds=step_seconds,
+    )
+
+
+def _arms(
+    study: Study, settings: Settings, notes: list[str]
+) -> tuple[pd.DataFrame, list[str], list[Arm], list[Choice]]:
+    runs, keys = study.runs, list(study.keys)
+    choices: list[Choice] = []
+    try:
+        key = resolve_key(settings.best_by, keys) if settings.best_by else None
+    except UserError as error:
+        # A sweep that has only begun may hold one value so far: it is reported all the same.
+        notes.append(f"Nothing is chosen by best_by: {error}.")
+        key = None
+    if key:
+        keys.remove(key)
+        _, labels = make_arms(runs, keys)
+        runs, choices = choose(
+            runs.assign(arm=labels), key, settings.validation, lower_is_better(settings.validation)
+        )
+        for choice in choices:
+            edge = " (the edge of what was tried)" if choice.at_edge else ""
+            shared = f"{len(choice.seeds)} shared" if choice.seeds else "no shared"
+            notes.append(
+                f"{choice.arm}: {key} = {show(choice.value)}{edge} chosen on "
+                f"{words(settings.validation)} among {', '.join(map(show, choice.tried))} "
+                f"({shared} seeds); only its runs are in the table."
+            )
+    arms, labels = make_arms(runs, keys)
+    return runs.assign(arm=labels), keys, arms, choices
+
+
+def _baselines(
+    arms: list[Arm], settings: Settings, keys: list[str], notes: list[str]
+) -> dict[str, str]:
+    within = [resolve_key(key, keys) for key in settings.group_by]
+    wanted = settings.baseline
+    if wanted is None:
+        wanted = default_baseline(arms)
+        if wanted is None:
+            if len(arms) > 1:
+                notes.append("No arm is an obvious baseline: name one with --baseline.")
+            return {}
+    else:
+        wanted = {
+            key if key in DERIVED else resolve_key(key, keys): value
+            for key, value in wanted.items()
+        }
+    found = find_baselines(arms, wanted, within)
+    told = ", ".join(f"{key}={show(value)}" for key, value in wanted.items())
+    notes.append(f"Baseline: {told}, on the same seeds.")
+    held = {*found, *found.values()}
+    alone = [
+        arm.label
+        for arm in arms
+        if arm.label not in held and any(arm.values.get(k) != v for k, v in wanted.items())
+    ]
+    if alone:
+        notes.append(f"No baseline of the same settings for: {'; '.join(alone)}.")
+    return found
+
+
+def _table(
+    runs: pd.DataFrame,
+    arms: list[Arm],
+    measures: list[Measure],
+    comparisons: pd.DataFrame,
+    step_seconds: dict[str, float],
+) -> pd.DataFrame:
+    labels = pd.Index([arm.label for arm in arms], name="arm")
+    table = pd.DataFrame(index=labels)
+    for key in arms[0].values:
+        table[key] = pd.Series([arm.values[key] for arm in arms], index=labels, dtype=object)
+    table["seeds"] = runs.groupby("arm")["seed"].nunique()
+    for measure in measures:
+        means = summarise(runs, measure.name)
+        table[f"{measure.name} mean"], table[f"{measure.name} half"] = means["mean"], means["half"]
+        rows = comparisons[comparisons["measure"] == measure.name].set_index("arm")
+        for column in ("difference", "low", "high", "p", "p_holm", "answer"):
+            table[f"{measure.name} {column}"] = rows[column]
+    if step_seconds:
+        table["seconds per step"] = pd.Series(step_seconds)
+    return table
+
+
+def _note_seeds(runs: pd.DataFrame, arms: list[Arm], notes: list[str]) -> None:
+    every = set(runs["seed"])
+    held = {arm: set(group["seed"]) for arm, group in runs.groupby("arm")}
+    short = [
+        f"{arm.label} lacks {', '.join(map(str, sorted(every - held[arm.label])))}"
+        for arm in arms
+        if every - held[arm.label]
+    ]
+    if short:
+        notes.append(f"Not every arm has all {len(every)} seeds: {'; '.join(short)}.")
+    if len(every) == 1:
+        notes.append("One seed: there are no intervals, and nothing can be concluded.")
+
+
+def _verdict(
+    runs: pd.DataFrame,
+    arms: list[Arm],
+    settings: Settings,
+    measures: list[Measure],
+    comparisons: pd.DataFrame,
+) -> Verdict:
+    """On the main metric; where the arms compared ended after unequal numbers of samples
+    backpropagated, the validation metric at an equal number is said as well."""
+    spent: dict[str, float] = {}
+    if BACKWARD in runs:
+        spent = {str(arm): float(x) for arm, x in runs.groupby("arm")[BACKWARD].mean().items()}
+    main = comparisons[comparisons["measure"] == settings.metric]
+    verdict = conclude(main, arms, settings.goal, spent)
+    equal = next((m for m in measures if m.name.endswith(f"at equal {words(BACKWARD)}")), None)
+    if equal is None or " unequal samples" not in " ".join([verdict.overall, *verdict.sentences]):
+        return verdict
+    rows = comparisons[comparisons["measure"] == equal.name]
+    also = conclude(rows, arms, None, None, equal.where)
+    return Verdict(f"{verdict.overall} {also.overall}", verdict.sentences + also.sentences)

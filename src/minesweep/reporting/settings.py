@@ -1,0 +1,110 @@
+"""What a report shows: the arguments, then the study's ``report.yaml``, then the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from minesweep.config.checks import nearest
+from minesweep.errors import UserError
+from minesweep.reporting.reading import UnreadableError, read_yaml
+from minesweep.reporting.study import Study
+from minesweep.reporting.units import lower_is_better
+
+BACKWARD = "samples/backward"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a report shows; the keys of ``report.yaml`` in a study's folder.
+
+    Attributes:
+        metric: The summary's metric that decides.
+        goal: ``maximize``, ``minimize``, or None for what the metric's name says.
+        baseline: Values of the arm to compare with; None for a default
+            (:func:`minesweep.reporting.arms.default_baseline`).
+        group_by: Columns that the table is split by and in which an arm and its baseline agree.
+        best_by: A swept key of which each arm keeps the value best on validation data.
+        validation: The metric that ``best_by`` chooses on.
+        budget: The curve that says what a run had spent by a step.
+    """
+
+    metric: str = "test/accuracy"
+    goal: str | None = None
+    baseline: dict[str, Any] | None = None
+    group_by: list[str] = field(default_factory=list)
+    best_by: str | None = None
+    validation: str = "val/accuracy"
+    budget: str = BACKWARD
+
+
+def read_settings(
+    study: Study, baseline: str | Mapping[str, Any] | None, metric: str | None, group_by: str | None
+) -> Settings:
+    """What is asked for: the arguments, then the study's ``report.yaml``, then the defaults.
+
+    Raises:
+        UserError: ``report.yaml`` cannot be read or has a key that means nothing.
+    """
+    given: dict[str, Any] = {}
+    if (study.folder / "report.yaml").exists():
+        try:
+            given = read_yaml(study.folder / "report.yaml")
+        except UnreadableError as error:
+            raise UserError(f"{study.folder}: {error}") from None
+    known = list(Settings.__dataclass_fields__)
+    for key in given:
+        if key not in known:
+            raise UserError(f"report.yaml: no key {key}{nearest(str(key), known)} Known: {known}")
+    if baseline:
+        given["baseline"] = baseline
+    if metric:
+        given["metric"] = metric
+    if group_by:
+        given["group_by"] = group_by
+    if isinstance(given.get("group_by"), str):
+        given["group_by"] = [key.strip() for key in given["group_by"].split(",")]
+    if isinstance(given.get("baseline"), str):
+        given["baseline"] = parse_baseline(given["baseline"])
+    if given.get("goal") not in (None, "maximize", "minimize"):
+        raise UserError(f"report.yaml: goal={given['goal']} is neither maximize nor minimize")
+    return Settings(**given)
+
+
+def parse_baseline(text: str) -> dict[str, Any]:
+    """``n=512,k=384`` as ``{"n": 512, "k": 384}``; a bare word is a miner."""
+    values = {}
+    for part in text.split(","):
+        key, equals, value = part.strip().partition("=")
+        values[key if equals else "miner"] = yaml.safe_load(value) if equals else key
+    return values
+
+
+def check_settings(study: Study, settings: Settings) -> None:
+    """Raises a UserError where the study has no finished run, or not the metrics asked for."""
+    if study.runs.empty:
+        kinds = pd.Series([p.kind for p in study.problems]).value_counts()
+        told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        first = study.problems[0]
+        raise UserError(
+            f"{study.folder}: no finished run to report ({told}); "
+            f"the first: {first.run}: {first.detail}"
+        )
+    for metric in [settings.metric, *([settings.validation] if settings.best_by else [])]:
+        if metric not in study.metrics:
+            known = ", ".join(study.metrics) or "none"
+            raise UserError(
+                f"{metric}: no finished run has this metric"
+                f"{nearest(metric, study.metrics)} Metrics: {known}"
+            )
+
+
+def smaller_wins(settings: Settings, measure: str) -> bool:
+    """Whether the smallest value of a measure is the best."""
+    if settings.goal and measure.startswith(settings.metric):
+        return settings.goal == "minimize"
+    return lower_is_better(measure.split(" at equal ")[0])

@@ -1,0 +1,213 @@
+"""The report's tables: as text for people (percent, ±), as CSV for programs (raw, in full)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from minesweep.reporting.arms import short_names, show
+from minesweep.reporting.units import DASH, unit
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from minesweep.reporting.build import Report
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells, ready to be shown.
+
+    Attributes:
+        title: A heading.
+        columns: Headings of the columns.
+        rows: Cells.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def clean(text: Any) -> str:
+    """One printable line: a terminal or a page shows a name, it never obeys it."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def means(report: Report, measures: int | None = None) -> Table:
+    """One row an arm: its settings, the number of seeds, the (first ``measures``) measures, the
+    main difference."""
+    shown = report.measures[:measures]
+    keys = list(report.arms[0].values)
+    short = short_names(keys)
+    main = report.measures[0]
+    columns = [*(short[key] for key in keys), "seeds"]
+    columns += [measure.title for measure in shown]
+    compared = bool(report.baselines)
+    if compared:
+        columns += ["difference to baseline [95 %]", "p (Holm)", "answer"]
+    if report.step_seconds:
+        columns.append("seconds per step")
+    rows = []
+    for arm in report.arms:
+        row = dict(report.table.loc[arm.label])
+        cells = [show(arm.values[key]) for key in keys] + [show(row["seeds"])]
+        cells += [mean(m.name, row[f"{m.name} mean"], row[f"{m.name} half"]) for m in shown]
+        if compared:
+            d, low, high, p, word = (
+                row[f"{main.name} {c}"] for c in ("difference", "low", "high", "p_holm", "answer")
+            )
+            baseline = "baseline" if arm.label in report.baselines.values() else DASH
+            told = word if isinstance(word, str) else baseline
+            cells += [difference(main.name, d, low, high), probability(p), told]
+        if report.step_seconds:
+            cells.append(f"{row['seconds per step']:.3g}")
+        rows.append([clean(cell) for cell in cells])
+    return Table(f"{report.study.name}: mean ± 95 % interval over seeds", columns, rows)
+
+
+def differences(report: Report) -> Table:
+    """One row a measure and an arm: the paired difference to the arm's baseline."""
+    titles = {measure.name: measure.title for measure in report.measures}
+    rows = [
+        [
+            titles[row["measure"]],
+            row["arm"],
+            row["baseline"],
+            show(row["n"]),
+            difference(row["measure"], row["difference"], row["low"], row["high"]),
+            probability(row["p"]),
+            probability(row["p_holm"]),
+            row["answer"],
+        ]
+        for row in report.comparisons.to_dict("records")
+    ]
+    columns = ["measure", "arm", "baseline", "seeds", "difference [95 %]"]
+    columns += ["p", "p (Holm)", "answer"]
+    cells = [[clean(cell) for cell in row] for row in rows]
+    return Table("Paired differences on the same seeds", columns, cells)
+
+
+def trials(report: Report) -> Table:
+    """One row a run that counts."""
+    keys = list(report.arms[0].values)
+    short = short_names(keys)
+    names = [measure.name for measure in report.measures]
+    rows = [
+        [
+            *(show(row[key]) for key in ("run", *keys, "seed")),
+            *(unit(name).value(row[name]) for name in names),
+        ]
+        for row in report.runs.to_dict("records")
+    ]
+    columns = ["run", *(short[key] for key in keys), "seed", *(m.title for m in report.measures)]
+    return Table("Runs", columns, [[clean(cell) for cell in row] for row in rows])
+
+
+def problems(report: Report) -> Table:
+    """One row a run that is amiss."""
+    rows = [[clean(p.run), p.kind, clean(p.detail)[:300]] for p in report.study.problems]
+    return Table("Runs that are amiss", ["run", "what", "detail"], rows)
+
+
+def provenance(report: Report) -> Table:
+    """What the runs were made with."""
+    rows = [
+        [clean(name), clean(", ".join(f"{v} ({n})" for v, n in held.most_common(5)))]
+        for name, held in report.study.provenance.items()
+        if name != "data" or len(held) <= 5
+    ]
+    return Table("Made with", ["what", "value (number of runs)"], rows)
+
+
+def mean(metric: str, value: float, half: float) -> str:
+    """``93.21 ± 0.12 %``; without an interval, the value alone."""
+    u = unit(metric)
+    if math.isnan(half):
+        return u.value(value)
+    return f"{u.value(value, sign=False)} ± {u.value(half)}"
+
+
+def difference(metric: str, value: float, low: float, high: float) -> str:
+    """``+1.40 points [+1.10, +1.70]``; without an interval, the difference alone."""
+    u = unit(metric)
+    if math.isnan(value):
+        return DASH
+    ends = f" [{u.difference(low, word=False)}, {u.difference(high, word=False)}]"
+    return u.difference(value) + ("" if math.isnan(low) else ends)
+
+
+def probability(p: float) -> str:
+    """``0.012``, ``<0.0001``."""
+    if math.isnan(p):
+        return DASH
+    return "<0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def to_markdown(table: Table) -> str:
+    """A Markdown table; names cannot break out of their cell."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
+
+    rule = "|" + "---|" * len(table.columns)
+    return "\n".join([line(table.columns), rule, *map(line, table.rows)])
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it stands: no HTML, no link, no column."""
+    text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+
+
+def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """CSV; numbers in full, in the metric's own unit (an accuracy is a share of 1), NaN empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if cell is None or cell != cell else cell for cell in row])
+    return out.getvalue()
+
+
+def to_console(table: Table) -> RenderableType:
+    """A rich table; markup in names is shown, not obeyed."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=Text(clean(table.title)), title_justify="left")
+    for position, column in enumerate(table.columns):
+        texts = [row[position] for row in table.rows]
+        numeric = all(text[:1] in DASH + "+\N{MINUS SIGN}<0123456789" for text in texts)
+        shown.add_column(Text(column), justify="right" if numeric else "left", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
+
+
+def print_report(report: Report) -> None:
+    """Prints the table, what is amiss, the verdict and the files written."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    # A terminal is narrow: the other measures are in the files.
+    console.print(to_console(means(report, measures=1)))
+    for note in report.notes:
+        console.print(clean(note), markup=False)
+    for problem in report.study.problems[:10]:
+        told = f"{problem.kind}: {problem.run}: {problem.detail}"
+        console.print(clean(told)[:300], markup=False)
+    if len(report.study.problems) > 10:
+        more = len(report.study.problems) - 10
+        console.print(f"... and {more} more runs that are amiss, all in the report.")
+    console.print()
+    console.print(clean(report.verdict.overall), markup=False, style="bold")
+    for path in report.files:
+        console.print(str(path), markup=False)
