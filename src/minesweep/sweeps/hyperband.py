@@ -7,12 +7,13 @@ run is compared with whatever its siblings have reached so far. So it holds unde
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.sweeps.history import History
 
@@ -113,20 +114,27 @@ class Hyperband:
     s: int | None = None
     eta: float = 3.0
     strict: bool = False
-    _values: dict[int, float] = field(default_factory=dict, init=False, repr=False)
     _siblings: dict[Path, History | None] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder)
         self._rule = Rule(self.min_iter, self.max_iter, self.s, self.eta, self.strict)
-        # A resumed run has a history already; rows after its checkpoint were cut off before.
-        self._values = History(self.folder, self.metric).read()
+        self._own = History(self.folder, self.metric)
 
-    def stop(self, step: int, value: float) -> bool:
-        """Whether to stop the run, which has just logged ``value`` at ``step``."""
-        self._values[step] = value
-        others = [list(history.read().values()) for history in self._find_siblings()]
-        return should_stop(list(self._values.values()), others, self._rule, self.goal)
+    def stop(self, step: int, row: Mapping[str, float]) -> bool:
+        """Whether to stop the run, which is about to log ``row`` at ``step``.
+
+        Raises:
+            UserError: The row does not hold the metric.
+        """
+        if self.metric not in row:
+            known = [name for name, value in row.items() if isinstance(value, int | float)]
+            guess = nearest(self.metric, known) or f"; known: {', '.join(known)}"
+            raise UserError(f"early_terminate: metric {self.metric} is not logged{guess}")
+        # The journal holds the history also of a run that was resumed.
+        history = {**self._own.read(), step: float(row[self.metric])}
+        others = [list(sibling.read().values()) for sibling in self._find_siblings()]
+        return should_stop(list(history.values()), others, self._rule, self.goal)
 
     def _find_siblings(self) -> list[History]:
         own = None

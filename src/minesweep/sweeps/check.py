@@ -1,0 +1,62 @@
+"""The plan of a sweep, told before anything runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from minesweep.sweeps.plan import Trial, study_folders
+from minesweep.sweeps.progress import duration
+from minesweep.sweeps.spec import Sweep
+from minesweep.training.folder import RunFolder
+
+if TYPE_CHECKING:
+    from minesweep.sweeps.engine import Options
+
+
+def announce(sweep: Sweep, planned: Sequence[Trial], options: Options, console: Console) -> None:
+    """Says what will be run, how much of it is done, and how long the rest may take."""
+    if sweep.method == "bayes":
+        cap = options.count or sweep.run_cap
+        console.print(f"{sweep.path}: bayes search, {cap} trials, chosen one after another")
+        total, left, finished = cap or 0, cap or 0, []
+    else:
+        finished = [trial for trial in planned if trial.finished]
+        total, left = len(planned), len(planned) - len(finished)
+        console.print(f"{sweep.path}: {sweep.method}, {total} trials, {len(finished)} finished")
+    for note in sweep.notes:
+        console.print(f"note: {note}")
+    if left:
+        console.print(estimate(planned, finished, left, options.jobs))
+    if options.check:
+        for trial in planned if sweep.method != "bayes" else ():
+            state = trial.status.get("state", "to do")
+            console.print(f"  {trial.folder.name}  {state:11}  {trial.label}")
+        print_folders = ", ".join(str(folder) for folder in study_folders(planned))
+        console.print(f"runs go to {print_folders}; nothing was run")
+
+
+def estimate(planned: Sequence[Trial], finished: Sequence[Trial], left: int, jobs: int) -> str:
+    """How long the trials that are left will take, from the runs so far."""
+    seconds = [float(trial.status.get("seconds") or 0) for trial in finished]
+    if seconds:
+        source = f"{len(seconds)} finished trials"
+        each = statistics.median(seconds)
+    else:
+        per_step = [
+            status["seconds"] / status["step"]
+            for folder in study_folders(planned)
+            for path in folder.glob("*/status.json")
+            if (status := RunFolder(path.parent).status).get("state") == "finished"
+            and status.get("seconds")
+            and status.get("step")
+        ]
+        steps = [trial.max_steps for trial in planned if trial.max_steps]
+        if not per_step or not steps:
+            return f"{left} to run; no finished run here to estimate the time from"
+        source = f"the steps of {len(per_step)} other runs in the folder"
+        each = statistics.median(per_step) * statistics.median(steps)
+    return f"{left} to run, about {duration(left * each / min(jobs, left))} (from {source})"

@@ -1,0 +1,75 @@
+"""The options of ``src/sweep.py`` -> the Hydra command that runs the sweep."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+
+from minesweep.errors import UserError
+from minesweep.sweeps.spec import read
+
+# launcher: (its package, the extra that brings it, its overrides for so many jobs)
+LAUNCHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "basic": ("", "", ()),
+    "joblib": (
+        "hydra_plugins.hydra_joblib_launcher",
+        "joblib",
+        # A trial is handed to a worker when that is free, so that a stop leaves none half begun.
+        ("hydra.launcher.n_jobs={jobs}", "hydra.launcher.pre_dispatch=n_jobs"),
+    ),
+    "submitit_local": (
+        "hydra_plugins.hydra_submitit_launcher",
+        "slurm",
+        ("hydra.launcher.submitit_folder=${{paths.runs_dir}}/.submitit/%j",),
+    ),
+    "submitit_slurm": (
+        "hydra_plugins.hydra_submitit_launcher",
+        "slurm",
+        (
+            "hydra.launcher.submitit_folder=${{paths.runs_dir}}/.submitit/%j",
+            "hydra.launcher.array_parallelism={jobs}",
+        ),
+    ),
+}
+
+
+def command(options: argparse.Namespace) -> list[str]:
+    """The arguments for Python: the sweep's program in multirun with our sweeper.
+
+    Raises:
+        UserError: The file, or an option, is wrong.
+    """
+    sweep = read(options.file)
+    for name, least in (("jobs", 1), ("count", 1), ("retries", 0), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value} must be at least {least}")
+    if options.jobs > 1 and options.launcher == "basic":
+        raise UserError("--jobs needs a launcher of several processes: add --launcher joblib")
+    for word in options.overrides:
+        if "=" not in word:
+            raise UserError(f"'{word}' is no override: after the file comes KEY=VALUE")
+    package, extra, overrides = LAUNCHERS.get(options.launcher, ("", "", ()))
+    if package and importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"--launcher {options.launcher} is not installed: pip install 'minesweep[{extra}]'"
+        )
+    arguments = [str(sweep.program), "--multirun"]
+    if options.config_dir is not None:
+        arguments += ["--config-dir", options.config_dir]
+    count = "null" if options.count is None else options.count
+    return [
+        *arguments,
+        "hydra/sweeper=minesweep",
+        f"hydra.sweeper.file='{str(sweep.path).replace(chr(39), chr(92) + chr(39))}'",
+        f"hydra.sweeper.check={options.check}",
+        f"hydra.sweeper.count={count}",
+        f"hydra.sweeper.retries={options.retries}",
+        f"hydra.sweeper.seed={options.seed}",
+        f"hydra.sweeper.jobs={options.jobs}",
+        f"hydra/launcher={options.launcher}",
+        *(word.format(jobs=options.jobs) for word in overrides),
+        "hydra/hydra_logging=none",
+        "hydra/job_logging=none",
+        *options.overrides,
+    ]

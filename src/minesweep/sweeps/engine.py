@@ -1,0 +1,261 @@
+"""Runs what a sweep file asks for and has not been done yet, through any of Hydra's launchers.
+
+Nothing is stored: which trials there are follows from the file, and how far each is from its
+run folder. So a kill loses no finished trial, the same command goes on, and several processes
+can work on one file: the lock of a run says who computes it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from hydra.core.utils import JobReturn, JobStatus
+from rich.console import Console
+
+from minesweep.errors import UserError
+from minesweep.sweeps.check import announce
+from minesweep.sweeps.metrics import check_metric
+from minesweep.sweeps.plan import Compose, Planner, Trial, cores, study_folders
+from minesweep.sweeps.progress import SweepProgress
+from minesweep.sweeps.spec import Sweep, read
+from minesweep.sweeps.trials import random_trial, trials
+from minesweep.training.folder import RunBusy
+
+Launch = Callable[..., Sequence[JobReturn]]
+PROBES = 20
+"""How many points of a bayes search are composed before it starts."""
+STOP_SECONDS = 30.0
+"""How long running trials may take to write a checkpoint when the sweep is stopped."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``src/sweep.py`` was asked for; it explains them."""
+
+    file: str
+    check: bool = False
+    count: int | None = None
+    retries: int = 1
+    seed: int = 0
+    jobs: int = 1
+    fixed: tuple[str, ...] = ()
+
+
+def run_sweep(
+    options: Options, compose: Compose, launch: Launch, launcher: str = "basic"
+) -> list[Trial]:
+    """Checks the sweep, runs it, prints the report.
+
+    Args:
+        options: The command line.
+        compose: Hydra's composition of a list of overrides.
+        launch: ``launch(list of lists of overrides, initial_job_idx=)`` of a Hydra launcher.
+        launcher: Its name.
+
+    Returns:
+        The trials that are finished.
+
+    Raises:
+        UserError: The sweep is wrong, or trials failed.
+        SystemExit: It was stopped by a signal.
+    """
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    sweep = read(options.file)
+    check_metric(sweep)
+    threads = max(1, cores() // options.jobs) if options.jobs > 1 else None
+    planner = Planner(sweep, compose, options.fixed, None if "slurm" in launcher else threads)
+    runner = Runner(launch, launcher, options)
+    if sweep.method == "bayes":
+        planned = planner.plan(
+            [random_trial(sweep.parameters, options.seed, i) for i in range(PROBES)]
+        )
+    else:
+        planned = planner.plan(trials(sweep, options.count, options.seed))
+    announce(sweep, planned, options, console)
+    if options.check:
+        return [trial for trial in planned if trial.finished]
+    search = None
+    if sweep.method == "bayes":
+        from minesweep.sweeps.bayes import Search
+
+        search = Search(sweep, study_folders(planned)[0], planner, options)
+        planned = search.planned
+    progress = SweepProgress(planned, sweep.metric, options.jobs, console)
+    with _say_how_to_go_on(sweep, planned, console), runner.stoppable(), progress:
+        if search is not None:
+            search.run(runner)
+        else:
+            runner.run(planned)
+    return _conclude(sweep, planned, runner, console)
+
+
+class Runner:
+    """Runs trials until each is finished or has failed for good.
+
+    Args:
+        launch: A Hydra launcher's ``launch``.
+        launcher: Its name.
+        options: ``jobs`` and ``retries`` are heeded.
+    """
+
+    def __init__(self, launch: Launch, launcher: str, options: Options) -> None:
+        self._launch, self._launcher, self._options = launch, launcher, options
+        self._tries: Counter[str] = Counter()
+        self._jobs_launched = 0
+        self._current: Sequence[Trial] = ()
+        self.reasons: dict[str, str] = {}
+        """Why a trial failed for good, by its identity."""
+
+    def run(self, trials: Sequence[Trial], wait: bool = True) -> None:
+        """Runs what is not finished; trials that another process runs are left for the end.
+
+        Args:
+            trials: What to run.
+            wait: Whether to wait for those others; else they are left to them.
+        """
+        while pending := [t for t in trials if not t.finished and t.identity not in self.reasons]:
+            busy = []
+            for chunk in self._chunks(pending):
+                # Another process may have finished some since the round began.
+                if waiting := [trial for trial in chunk if not trial.finished]:
+                    busy += self._run_chunk(waiting)
+            if busy and not wait:
+                return
+            if len(busy) == len(pending):
+                while all(trial.busy and not trial.finished for trial in busy):
+                    time.sleep(0.5)
+
+    def _chunks(self, trials: Sequence[Trial]) -> Iterator[Sequence[Trial]]:
+        """What is launched at a time. In process one by one, so that little is asked for twice;
+        a launcher with a queue of its own gets all, submitit's local one starts all it gets."""
+        size = {"basic": 1, "submitit_local": self._options.jobs}.get(self._launcher, len(trials))
+        for start in range(0, len(trials), size):
+            yield trials[start : start + size]
+
+    def _run_chunk(self, chunk: Sequence[Trial]) -> list[Trial]:
+        """Runs some trials; returns those that another process is at."""
+        self._current = chunk
+        try:
+            results: Sequence[JobReturn | None] = self._launch(
+                [list(trial.overrides) for trial in chunk], initial_job_idx=self._jobs_launched
+            )
+        except BrokenProcessPool:
+            # A worker was killed, perhaps for want of memory; its siblings died with it.
+            results = [None] * len(chunk)
+        except _submitit_errors():
+            results = [None] * len(chunk)
+        self._current = ()
+        self._jobs_launched += len(chunk)
+        if all(
+            result is None and not trial.status
+            for trial, result in zip(chunk, results, strict=True)
+        ):
+            raise UserError(
+                f"--launcher {self._launcher}: its processes ended before a trial began"
+            )
+        outcomes = zip(chunk, results, strict=True)
+        return [trial for trial, result in outcomes if self._is_busy(trial, result)]
+
+    def _is_busy(self, trial: Trial, result: JobReturn | None) -> bool:
+        """Notes how a trial ended; True where another process runs it."""
+        error = result._return_value if result and result.status == JobStatus.FAILED else None
+        if trial.finished:
+            return False
+        if isinstance(error, RunBusy) or (result is None and trial.busy):
+            return True
+        status = trial.status
+        if result is None and status.get("state") not in ("running", "failed"):
+            return False  # it never began
+        self._tries[trial.identity] += 1
+        if self._tries[trial.identity] > self._options.retries:
+            reason = status.get("reason") if status.get("state") == "failed" else None
+            last_words = f"{type(error).__name__}: {error}" if error else "its process was killed"
+            self.reasons[trial.identity] = " ".join(str(reason or last_words).split())
+        return False
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """While entered, SIGINT and SIGTERM end the sweep with the shell's status for them.
+
+        A trial in this process answers them itself. Trials in processes of their own are told,
+        and given time for a checkpoint, because a launcher that is interrupted kills them.
+        """
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            for other in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(other, signal.SIG_IGN)
+            running = [trial for trial in self._current if trial.busy]
+            if self._launcher != "basic":
+                _tell_children(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while running and time.monotonic() < deadline:
+                time.sleep(0.1)
+                running = [trial for trial in running if trial.busy]
+            raise SystemExit(128 + number)
+
+        old = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def _submitit_errors() -> tuple[type[Exception], ...]:
+    """What submitit raises for a job that ended without a result; nothing if it is not there."""
+    try:
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+    except ImportError:
+        return ()
+    return FailedJobError, UncompletedJobError
+
+
+def _tell_children(number: int) -> None:
+    """Sends a signal to the processes that this one started (Linux; elsewhere to none)."""
+    for listing in Path("/proc/self/task").glob("*/children"):
+        for child in listing.read_text().split():
+            os.kill(int(child), number)
+
+
+@contextmanager
+def _say_how_to_go_on(sweep: Sweep, planned: Sequence[Trial], console: Console) -> Iterator[None]:
+    try:
+        yield
+    except SystemExit:
+        done = sum(trial.finished for trial in planned)
+        console.print(
+            f"{sweep.path}: stopped with {done} of {len(planned)} trials finished; "
+            "the same command goes on from here"
+        )
+        raise
+
+
+def _conclude(
+    sweep: Sweep, planned: Sequence[Trial], runner: Runner, console: Console
+) -> list[Trial]:
+    """Prints the report, then fails where trials did."""
+    finished = [trial for trial in planned if trial.finished]
+    if finished:
+        from minesweep.reporting import report
+        from minesweep.reporting.tables import print_report
+
+        for folder in study_folders(planned):
+            print_report(report(folder))
+    failed = [trial for trial in planned if trial.identity in runner.reasons]
+    for trial in failed:
+        console.print(f"failed: {trial.folder} ({trial.label}): {runner.reasons[trial.identity]}")
+    if failed:
+        raise UserError(
+            f"{sweep.path}: {len(failed)} of {len(planned)} trials failed; "
+            "the same command tries them again"
+        )
+    return finished

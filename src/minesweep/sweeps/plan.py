@@ -1,0 +1,184 @@
+"""Trials -> composed, checked and named configurations, before anything runs."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from minesweep.config.checks import check, check_fit
+from minesweep.config.compose import explain
+from minesweep.config.identity import identity, run_folder
+from minesweep.errors import UserError
+from minesweep.sweeps.spec import Sweep
+from minesweep.training.folder import RunBusy, RunFolder
+
+Compose = Callable[[Sequence[str]], DictConfig]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run that a sweep asks for.
+
+    Attributes:
+        overrides: What the launcher gets.
+        folder: Where the run lies, which follows from what it computes.
+        identity: What it computes.
+        label: The swept keys and their values, for a person.
+        max_steps: How long it will be, where the configuration alone says so.
+    """
+
+    overrides: tuple[str, ...]
+    folder: Path
+    identity: str
+    label: str
+    max_steps: int | None = None
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The run's ``status.json``; empty where it has not begun."""
+        return RunFolder(self.folder).status
+
+    @property
+    def finished(self) -> bool:
+        status = self.status
+        return status.get("state") == "finished" and status.get("identity") == self.identity
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work on it: the kernel knows, also after a kill."""
+        try:
+            with RunFolder(self.folder).lock():
+                return False
+        except RunBusy:
+            return True
+
+
+class Planner:
+    """Composes trials. Hydra composes each distinct choice of groups once; values are set on that.
+
+    Args:
+        sweep: The sweep.
+        compose: Hydra's own composition of a list of overrides.
+        fixed: Overrides of the command line, which win over the file's.
+        threads: CPU threads of a trial; None leaves it to the configuration.
+    """
+
+    def __init__(
+        self, sweep: Sweep, compose: Compose, fixed: Sequence[str] = (), threads: int | None = None
+    ) -> None:
+        self._sweep = sweep
+        self._compose = compose
+        self._fixed = [*sweep.fixed, *fixed]
+        for word in self._fixed:
+            if _parse(word).is_sweep_override():
+                raise UserError(f"'{word}' names several values: sweep them in the file")
+        self._fixed_keys = {_parse(word).key_or_group for word in self._fixed}
+        self._constant = {p.name for p in sweep.parameters if p.distribution == "constant"}
+        self._neutral = ["trainer.progress=false"]
+        if threads is not None and "trainer.threads" not in self._fixed_keys:
+            self._neutral.append(f"trainer.threads={threads}")
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._fitting: set[str] = set()
+        self._groups: dict[str, bool] = {}
+
+    def plan(self, trials: Sequence[Sequence[str]]) -> list[Trial]:
+        """The trials in order, each computation once.
+
+        Raises:
+            UserError: A trial does not compose, or its values cannot be meant.
+        """
+        planned: dict[str, Trial] = {}
+        for trial in trials:
+            found = self._plan(trial)
+            planned.setdefault(found.identity, found)
+        return list(planned.values())
+
+    def _plan(self, trial: Sequence[str]) -> Trial:
+        # What the command line names is the same in every trial.
+        swept = [word for word in trial if word.partition("=")[0] not in self._fixed_keys]
+        overrides = [*swept, *self._fixed, *self._early_terminate(), *self._neutral]
+        label = " ".join(word for word in swept if word.partition("=")[0] not in self._constant)
+        try:
+            cfg = self._config(overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            message = explain(error, overrides)
+            raise UserError(f"{self._sweep.path}: {message}") from error
+        try:
+            check(cfg)
+            self._check_fit(cfg)
+            digest, folder = identity(cfg), run_folder(cfg)
+        except (UserError, OmegaConfBaseException) as error:
+            message = " ".join(str(error).split())
+            raise UserError(f"{self._sweep.path}: trial {label}: {message}") from error
+        return Trial(tuple(overrides), folder, digest, label, cfg.trainer.max_steps)
+
+    def _check_fit(self, cfg: DictConfig) -> None:
+        """What only the classes can tell: each pair of miner and objective is asked once."""
+        pair = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, ["miner", "objective"]), resolve=True)
+        if pair not in self._fitting:
+            from minesweep.config.build import build, find_user_code
+
+            find_user_code()
+            check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)
+            self._fitting.add(pair)
+
+    def _early_terminate(self) -> list[str]:
+        rule, metric = self._sweep.early_terminate, self._sweep.metric
+        if rule is None or metric is None:
+            return []
+        options = {key: value for key, value in asdict(rule).items() if value is not None}
+        options = {"metric": f"'{metric.name}'", "goal": metric.goal, **options}
+        pairs = ",".join(f"{key}:{value}" for key, value in options.items())
+        target = "_target_:minesweep.sweeps.hyperband.Hyperband"
+        return [f"trainer.early_terminate={{{target},{pairs}}}"]
+
+    def _config(self, overrides: Sequence[str]) -> DictConfig:
+        parsed = [_parse(word) for word in overrides]
+        groups = tuple(o.input_line or "" for o in parsed if self._chooses(o))
+        if groups not in self._composed:
+            cfg = self._compose(groups)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            self._composed[groups] = cfg
+        cfg = copy.deepcopy(self._composed[groups])
+        # As Hydra does itself: first the groups, then the values in their order.
+        ConfigLoaderImpl._apply_overrides_to_config(
+            [o for o in parsed if not self._chooses(o)], cfg
+        )
+        return cfg
+
+    def _chooses(self, override: Override) -> bool:
+        """Whether an override chooses of a group, rather than sets a value."""
+        name = override.key_or_group
+        if name not in self._groups:
+            options = GlobalHydra.instance().config_loader().get_group_options(name)
+            self._groups[name] = bool(options)
+        return self._groups[name] and not isinstance(override.value(), dict)
+
+
+@lru_cache(maxsize=10_000)
+def _parse(word: str) -> Override:
+    return OverridesParser.create().parse_override(word)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def study_folders(trials: Sequence[Trial]) -> list[Path]:
+    """The folders in which the trials lie; one, unless the sweep sweeps over ``study``."""
+    return list(dict.fromkeys(trial.folder.parent for trial in trials))

@@ -1,0 +1,189 @@
+"""What a person sees of a running sweep: one line, read from the trials' own files.
+
+So it holds under every launcher, and shows what another process does for the same sweep.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from minesweep.sweeps.history import History
+from minesweep.sweeps.plan import Trial
+from minesweep.sweeps.spec import Metric
+from minesweep.training.folder import read_json
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a sweep is.
+
+    Attributes:
+        done, running, failed: Numbers of trials.
+        seconds_left: An estimate; None where nothing is known yet.
+        best: The best value of the metric so far and the run that has it.
+    """
+
+    done: int
+    running: int
+    failed: int
+    seconds_left: float | None = None
+    best: tuple[float, str] | None = None
+
+
+class Watch:
+    """Reads the standing of a sweep from its run folders.
+
+    Args:
+        trials: All trials; the list may grow.
+        metric: What the best is judged by; None for none.
+        jobs: Trials at a time.
+    """
+
+    def __init__(self, trials: Sequence[Trial], metric: Metric | None, jobs: int = 1) -> None:
+        self._trials, self._metric, self._jobs = trials, metric, jobs
+        self._started = time.time()
+        self._finished: dict[Path, dict[str, Any]] = {}
+        self._values: dict[Path, float] = {}
+        self._histories: dict[Path, History] = {}
+
+    def standing(self) -> Standing:
+        running, failed, begun = 0, 0, 0.0
+        for trial in list(self._trials):
+            if trial.folder in self._finished:
+                continue
+            status = trial.status
+            state = status.get("state")
+            if state == "finished":
+                self._finished[trial.folder] = status
+                self._values[trial.folder] = self._value(read_json(trial.folder / "summary.json"))
+            elif state == "running" and self._alive(trial.folder):
+                running += 1
+                begun += self._progress(trial.folder, status)
+            elif state == "failed":
+                failed += 1
+        done = len(self._finished)
+        left = self._seconds_left(len(self._trials) - done - failed, begun)
+        return Standing(done, running, failed, left, self._best())
+
+    def newly_finished(self, known: set[Path]) -> list[Path]:
+        """Folders of finished runs that are not among ``known``."""
+        return [folder for folder in self._finished if folder not in known]
+
+    def _alive(self, folder: Path) -> bool:
+        """Whether a run that says it is running has written since this sweep began."""
+        files = (folder / "status.json", folder / "journal.jsonl")
+        return any(f.exists() and f.stat().st_mtime >= self._started - 1 for f in files)
+
+    def _progress(self, folder: Path, status: dict[str, Any]) -> float:
+        """The share of a running trial that is done; notes its present value of the metric."""
+        name = self._metric.name if self._metric else "lr"
+        history = self._histories.setdefault(folder, History(folder, name))
+        values = history.read()
+        if self._metric and values:
+            self._values[folder] = list(values.values())[-1]
+        step = max([*values, int(status.get("step") or 0)])
+        return step / max(int(status.get("max_steps") or 1), 1)
+
+    def _value(self, summary: dict[str, Any]) -> float:
+        value = summary.get(self._metric.name) if self._metric else None
+        return float(value) if isinstance(value, int | float) else math.nan
+
+    def _best(self) -> tuple[float, str] | None:
+        values = {f: v for f, v in list(self._values.items()) if not math.isnan(v)}
+        if self._metric is None or not values:
+            return None
+        sign = self._metric.sign
+        folder = max(values, key=lambda f: sign * values[f])
+        return values[folder], folder.name
+
+    def _seconds_left(self, trials_left: int, begun: float) -> float | None:
+        seconds = [float(s["seconds"]) for s in self._finished.values() if s.get("seconds")]
+        if not seconds:
+            return None
+        at_a_time = max(1, min(self._jobs, trials_left))
+        return max(0.0, trials_left - begun) * statistics.median(seconds) / at_a_time
+
+
+class SweepProgress:
+    """Shows the standing while entered: a bar on a terminal, a line per finished run elsewhere."""
+
+    def __init__(
+        self, trials: Sequence[Trial], metric: Metric | None, jobs: int, console: Console
+    ) -> None:
+        self._trials, self._metric, self._console = trials, metric, console
+        self._watch = Watch(trials, metric, jobs)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._said: set[Path] = set()
+        self._bar = Progress(
+            TextColumn("sweep"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=len(trials), words="")
+
+    def __enter__(self) -> Self:
+        self._watch.standing()
+        self._said = set(self._watch.newly_finished(set()))
+        self._bar.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._show()
+        self._bar.stop()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(1.0):
+            self._show()
+
+    def _show(self) -> None:
+        standing = self._watch.standing()
+        total = len(self._trials)
+        words = describe(standing, self._metric)
+        self._bar.update(self._task, completed=standing.done, total=total, words=words)
+        for folder in self._watch.newly_finished(self._said):
+            self._said.add(folder)
+            if not self._console.is_terminal:
+                line = f"[{len(self._said)}/{total}] {folder.name} finished; {words}"
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def describe(standing: Standing, metric: Metric | None) -> str:
+    """The standing in words, e.g. ``1 running, 0 failed, 3 min left; best val/loss 0.1 (...)``."""
+    parts = [f"{standing.running} running", f"{standing.failed} failed"]
+    if standing.seconds_left is not None:
+        parts.append(f"{duration(standing.seconds_left)} left")
+    words = ", ".join(parts)
+    if metric is not None and standing.best is not None:
+        words += f"; best {metric.name} {standing.best[0]:.4g} ({standing.best[1]})"
+    return words
+
+
+def duration(seconds: float) -> str:
+    """A length of time to read: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
