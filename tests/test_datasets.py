@@ -191,6 +191,15 @@ def test_a_broken_download_leaves_nothing_and_says_why(server, tmp_path, how):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mirror_that_stalls_is_left_for_the_next(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("minesweep.datasets.download.READ_TIMEOUT", 0.2)
+    mirrors = [server.url("stalled"), server.url("good")]
+    path = download(IMAGES, mirrors, tmp_path, TinyMnist.checksums[IMAGES])
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(DownloadError, match="timed out"):
+        download(LABELS, mirrors[:1], tmp_path, TinyMnist.checksums[LABELS])
+
+
 def test_a_killed_download_leaves_no_file_that_counts(server, tmp_path):
     raw = tmp_path / "MNIST" / "raw"
     program = (
