@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-import re
 import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from wandb_backend import Run, draw, trials
+from wandb_commands import COMMAND, register, wandb
 from wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +34,6 @@ with wandb.init(project="standin", config={"cfg": options}) as run:
     if options.get("outcome") == "breaks":
         raise RuntimeError("this trial breaks")
 """
-COMMAND = ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
 
 
 @pytest.fixture
@@ -44,36 +41,6 @@ def trial(tmp_path: Path) -> Path:
     path = tmp_path / "trial.py"
     path.write_text(TRIAL)
     return path
-
-
-def wandb(
-    server: WandbServer, folder: Path, *arguments: str, python: str = sys.executable
-) -> subprocess.CompletedProcess[str]:
-    """Run `wandb <arguments>` to its end; its output is in `stdout`."""
-    return subprocess.run(
-        server.command(*arguments, python=python),
-        cwd=folder,
-        env=server.env(python),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-
-
-def register(
-    server: WandbServer, folder: Path, config: Mapping[str, Any], python: str = sys.executable
-) -> str:
-    """`wandb sweep` a configuration; returns what its last line says to call the agent with."""
-    file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"method": "grid", "command": COMMAND, **config}))
-    done = wandb(server, folder, "sweep", file.name, python=python)
-    assert done.returncode == 0, done.stdout
-    found = re.search(r"wandb agent (\S+)", done.stdout)
-    assert found, done.stdout
-    return found[1]
 
 
 def assert_complete(run: Run, lr: float) -> None:

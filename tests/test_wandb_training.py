@@ -1,0 +1,125 @@
+"""`wandb sweep` and `wandb agent` on src/train.py: a trial equals the same run started by hand."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb_backend import Run
+from wandb_commands import COMMAND, register, wandb
+from wandb_server import WandbServer
+
+from minesweep.tracking.journal import Histogram, read_rows, revive
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = str(ROOT / "src" / "train.py")
+SHORT = [
+    "dataset=digits",
+    "trainer.max_steps=20",
+    "trainer.eval_every=10",
+    "trainer.threads=1",
+    "logger.every=5",
+    "logger.histogram_every=10",
+]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the agent's trials are written."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("MINESWEEP_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def train_by_hand(runs: Path, *overrides: str) -> None:
+    subprocess.run(
+        [sys.executable, PROGRAM, *overrides, *SHORT, "logger=none", f"paths.runs_dir={runs}"],
+        check=True,
+        timeout=180,
+    )
+
+
+def journals(runs: Path) -> dict[str, bytes]:
+    """The bytes of each journal, by study and name of the run."""
+    found = runs.glob("*/*/journal.jsonl")
+    return {str(path.parent.relative_to(runs)): path.read_bytes() for path in found}
+
+
+def as_sent(value: Any) -> Any:
+    """A value of the journal in the form in which W&B gets it."""
+    if isinstance(value, Histogram):
+        return {"_type": "histogram", "values": value.counts, "bins": value.edges}
+    return math.nan if value is None else value
+
+
+def same(one: Any, other: Any) -> bool:
+    return one == other or (one != one and other != other)  # NaN equals NaN here
+
+
+def assert_journal_arrived(run: Run, journal: Path) -> None:
+    """Every row and value of the journal is in the history, and nothing else is."""
+    rows = read_rows(journal)
+    assert [row["_step"] for row in run.history] == [row["step"] for row in rows]
+    assert [row["step"] for row in rows] == [1, 5, 10, 15, 20]
+    assert sum("train/loss_selected_histogram" in row for row in rows) >= 2
+    for arrived, row in zip(run.history, rows, strict=True):
+        written = {name: as_sent(value) for name, value in revive(row).items() if name != "step"}
+        assert arrived.keys() - written.keys() == {"_step", "_runtime", "_timestamp"}
+        assert {name for name in written if not same(arrived.get(name), written[name])} == set()
+
+
+def test_trials_of_an_agent_equal_runs_by_hand(
+    wandb_server: WandbServer, runs: Path, tmp_path: Path
+) -> None:
+    config = {
+        "program": PROGRAM,
+        "project": "minesweep",
+        "command": [*COMMAND, *SHORT],
+        "parameters": {
+            "miner": {"values": ["ohem", "random_k"]},
+            "miner.k": {"value": 128},
+            "study": {"value": "small"},
+        },
+    }
+    path = register(wandb_server, tmp_path, config)
+    agent = wandb(wandb_server, tmp_path, "agent", path)
+    assert [run.state for run in wandb_server.runs] == ["finished"] * 2, agent.stdout
+
+    by_hand = tmp_path / "by_hand"
+    train_by_hand(by_hand, "-m", "miner=ohem,random_k", "miner.k=128", "study=small")
+    assert len(journals(runs)) == 2
+    assert journals(runs) == journals(by_hand)
+
+    for run, miner in zip(wandb_server.runs, ("ohem", "random_k"), strict=True):
+        # The sweep's own entry `miner` must not replace the tree of the run.
+        assert run.config["miner"] == run.config["miner_name"] == miner
+        assert run.config["cfg"]["miner"]["k"] == run.config["k"] == 128
+        assert run.config["n"] == run.config["cfg"]["trainer"]["batch_size"] == 512
+        (journal,) = runs.glob(f"small/{miner}-*/journal.jsonl")
+        assert_journal_arrived(run, journal)
+        assert {"test/accuracy", "val/accuracy", "samples/backward"} <= run.summary.keys()
+        assert run.group
+        assert run.group.startswith("small/")
+
+
+def test_run_with_a_key_is_online_and_one_without_is_not(
+    wandb_server: WandbServer, runs: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, PROGRAM, *SHORT]
+    online = wandb_server.env()
+    subprocess.run([*command, "seed=1"], env=online, cwd=tmp_path, check=True, timeout=180)
+    (run,) = wandb_server.runs
+    assert (run.state, run.project, run.sweep) == ("finished", "minesweep", None)
+    (journal,) = runs.glob("single/*/journal.jsonl")
+    assert_journal_arrived(run, journal)
+
+    without_key = {name: value for name, value in online.items() if name != "WANDB_API_KEY"}
+    subprocess.run([*command, "seed=2"], env=without_key, cwd=tmp_path, check=True, timeout=180)
+    assert len(wandb_server.runs) == 1
+    assert len(journals(runs)) == 2
