@@ -1,0 +1,1 @@
+"""Composing, checking and naming a configuration. Imports neither torch nor wandb."""

@@ -1,0 +1,131 @@
+"""What can be told to be wrong from the configuration alone, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from minesweep.config.identity import batch_and_selected, choice
+from minesweep.errors import UserError
+
+# key: (kind, lowest, highest, whether null is allowed)
+NUMBERS: dict[str, tuple[type, float, float, bool]] = {
+    "seed": (int, 0, math.inf, False),
+    "trainer.batch_size": (int, 1, math.inf, False),
+    "trainer.max_epochs": (int, 1, math.inf, True),
+    "trainer.max_steps": (int, 1, math.inf, True),
+    "trainer.eval_every": (int, 1, math.inf, True),
+    "trainer.checkpoint_every": (int, 1, math.inf, True),
+    "trainer.threads": (int, 1, math.inf, True),
+    "trainer.gradient_clip": (float, 0, math.inf, True),
+    "logger.every": (int, 1, math.inf, False),
+    "logger.histogram_every": (int, 1, math.inf, False),
+    "optimizer.lr": (float, 0, math.inf, False),
+    "scheduler.warmup": (int, 0, math.inf, False),
+    "scheduler.final": (float, 0, 1, False),
+    "dataset.label_noise": (float, 0, 1, False),
+    "dataset.limit": (int, 1, math.inf, True),
+    "miner.k": (int, 1, math.inf, True),
+    "miner.ratio": (float, 0, 1, True),
+    "miner.skip_hardest": (float, 0, 1, False),
+    "miner.start": (float, 0, 1, False),
+    "miner.end": (float, 0, 1, False),
+    "miner.interrupt": (int, 0, math.inf, False),
+    "miner.beta": (float, 0, math.inf, False),
+    "miner.history": (int, 1, math.inf, False),
+}
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "resume": ("auto", "never", "must"),
+    "objective.reduction": ("mean", "sum", "sum_over_n"),
+    "trainer.precision": ("32", "bf16"),
+    "trainer.count": ("forward", "backward"),
+    "dataset.normalize": ("unit", "zscore", "none"),
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises a UserError at the first value that cannot be meant."""
+    for key, (kind, low, high, optional) in NUMBERS.items():
+        _check_number(cfg, key, kind, low, high, optional)
+    for key, words in WORDS.items():
+        value = OmegaConf.select(cfg, key, default=words[0])
+        if str(value) not in words:
+            raise UserError(f"{key}={value} is not one of {', '.join(words)}" + nearest(str(value), words))
+    if not re.fullmatch(r"\w[\w.-]*", str(cfg.study)):
+        raise UserError(f"study={cfg.study} must be a plain folder name (letters, digits, _ . -)")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(cfg.trainer.device)):
+        raise UserError(f"trainer.device={cfg.trainer.device} is not one of auto, cpu, cuda, cuda:<index>")
+    if cfg.trainer.max_epochs is None and cfg.trainer.max_steps is None:
+        raise UserError("give trainer.max_epochs or trainer.max_steps")
+    _check_selection(cfg)
+    _check_writable(Path(cfg.paths.runs_dir))
+
+
+def _check_number(
+    cfg: DictConfig, key: str, kind: type, low: float, high: float, optional: bool
+) -> None:
+    missing = object()
+    value: Any = OmegaConf.select(cfg, key, default=missing)
+    if value is missing or (value is None and optional):
+        return
+    allowed = f"[{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
+    word = "a whole number" if kind is int else "a number"
+    right_kind = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right_kind or (kind is int and not isinstance(value, int)) or not low <= value <= high:
+        null = " or null" if optional else ""
+        raise UserError(f"{key}={value} must be {word} {allowed}{null}".replace("number [", "number in ["))
+
+
+def _check_selection(cfg: DictConfig) -> None:
+    n, k = batch_and_selected(cfg)
+    if k is None:
+        if cfg.trainer.count == "backward" and cfg.trainer.max_steps is None:
+            raise UserError(
+                f"trainer.count=backward needs a fixed k, which miner={choice(cfg, 'miner')} "
+                "has not: give trainer.max_steps"
+            )
+        return
+    if not 1 <= k <= n:
+        raise UserError(f"miner.k={k} is more than n: choose k in [1, trainer.batch_size={n}]")
+    skipped = round(cfg.miner.get("skip_hardest", 0.0) * n)
+    if skipped + k > n:
+        raise UserError(
+            f"miner.skip_hardest={cfg.miner.skip_hardest} leaves {n - skipped} of n={n}, "
+            f"fewer than k={k}: lower one of them"
+        )
+    if cfg.miner.get("ratio") == 0 and cfg.miner.get("k") is None:
+        raise UserError("miner.ratio=0 selects nothing: choose a share in (0, 1]")
+    if cfg.miner.get("start", 0) >= cfg.miner.get("end", 1):
+        raise UserError(f"miner.start={cfg.miner.start} must be below miner.end={cfg.miner.end}")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"paths.runs_dir={folder} cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"paths.runs_dir={folder} cannot be written to")
+
+
+def check_fit(cfg: DictConfig, mines: str, scores: str) -> None:
+    """Raises a UserError where the miner and the objective speak of different candidates."""
+    if mines != scores:
+        raise UserError(
+            f"miner={choice(cfg, 'miner')} mines a {mines}, but "
+            f"objective={choice(cfg, 'objective')} scores a {scores}: choose another of the two"
+        )

@@ -1,0 +1,142 @@
+"""Composing a configuration in code, and saying in one line what was wrong with an override."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from minesweep.config.checks import nearest
+from minesweep.errors import UserError
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+"""The project's configuration folder."""
+
+ALIASES = {"data": "dataset", "datamodule": "dataset", "callbacks": "trainer", "net": "model"}
+"""Words that users bring along from other frameworks."""
+
+
+def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None) -> DictConfig:
+    """The configuration that ``python src/train.py OVERRIDES`` would see.
+
+    Args:
+        overrides: As on the command line, e.g. ``["miner=ohem", "miner.k=384"]``.
+        config_dir: A folder of the user's own, searched beside the project's.
+
+    Raises:
+        UserError: An override names no key or no choice, or cannot be read.
+    """
+    try:
+        return _compose(overrides, config_dir)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, overrides, config_dir)) from error
+
+
+def _compose(overrides: Sequence[str], config_dir: Path | str | None = None) -> DictConfig:
+    search = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    with _fresh_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra_compose("train", [*overrides, *search])
+
+
+@contextmanager
+def _fresh_hydra() -> Iterator[None]:
+    # Composing inside a running Hydra application (a sweep) must leave that one as it was.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
+
+
+def explain(
+    error: Exception, overrides: Sequence[str], config_dir: Path | str | None = None
+) -> str:
+    """One line for an error of Hydra's or OmegaConf's, with the nearest right name."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, wrong = error.missing_cfg_file.rpartition("/")
+        if not group and error.options is None:
+            return _first_line(error)
+        options = sorted(error.options or [])
+        guess = nearest(wrong, options) or "."
+        return f"{group}={wrong}: no such choice{guess} Known: {', '.join(options)}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': {_first_line(error)}"
+    text = str(error)
+    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(
+        r"Could not append to config\. An item is already at '([^']+)'", text
+    )
+    if unknown and "already" not in unknown.group(0):
+        return _unknown_key(unknown.group(1), overrides, config_dir)
+    override = re.search(r"(?:Could not find|In .*?: )?'([\w/@.]+)'.*(?:is not in struct|not found)", text)
+    if isinstance(error, ConfigCompositionException) and override:
+        return _unknown_key(override.group(1).replace("/", "."), overrides, config_dir)
+    return _first_line(error)
+
+
+def _unknown_key(key: str, overrides: Sequence[str], config_dir: Path | str | None) -> str:
+    group = key.replace("/", ".").split("@")[0]
+    rest = [item for item in overrides if not re.match(rf"[+~]*{re.escape(key)}(@[^=]*)?(=|$)", item)]
+    try:
+        known = keys(_compose(rest, config_dir))
+    except (HydraException, OmegaConfBaseException):
+        known = keys(_compose([], config_dir))
+    return f"no key '{key}'{suggest(group, known)}"
+
+
+def suggest(key: str, known: Sequence[str]) -> str:
+    """Did-you-mean for a dotted key: other frameworks' words, then the same leaf, then spelling."""
+    first, _, rest = key.partition(".")
+    if first in ALIASES:
+        aliased = ALIASES[first] + (f".{rest}" if rest else "")
+        if aliased in known or not rest:
+            return f"; did you mean '{aliased}'?"
+    parts = key.split(".")
+    for start in range(1, len(parts)):
+        # model.optimizer.lr -> optimizer.lr
+        if ".".join(parts[start:]) in known and len(parts) - start > 1:
+            return f"; did you mean '{'.'.join(parts[start:])}'?"
+    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    leaf = [name for name in known if name.endswith("." + parts[-1])]
+    guess = nearest(key, siblings) or nearest(key, leaf) or nearest(key, known)
+    if not guess and siblings and "." in key:
+        return f"; known: {', '.join(sorted(siblings))}"
+    return guess
+
+
+def keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+    """Every dotted key of a configuration, groups and leaves."""
+    found = []
+    for name in cfg:
+        dotted = f"{prefix}{name}"
+        found.append(dotted)
+        node = None if OmegaConf.is_missing(cfg, name) else cfg._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            found += keys(node, f"{dotted}.")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def command_line_overrides() -> list[str]:
+    """The overrides among this process' arguments, for a message."""
+    return [item for item in sys.argv[1:] if not item.startswith("-")]

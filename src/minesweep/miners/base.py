@@ -1,0 +1,197 @@
+"""The contract of a miner: *propose*, *score*, *select*.
+
+A training step decides what the update learns from at two points. Before the forward pass
+a miner **proposes** candidates that are worth scoring; the objective **scores** them with
+the model; afterwards the miner **selects** those that the update learns from. A candidate
+is an example, a pair, a negative in the batch or a negative in the queue. How each system
+fits the four hooks of :class:`Miner`:
+
+=====================  ==============  ===============================  ============================
+miner                  candidate       propose                          select
+=====================  ==============  ===============================  ============================
+``all``                example         uniform batch of n               all (default)
+``random_k``           example         uniform batch of n, k of it      all that was proposed
+``ohem``               example         uniform batch of n (default)     the k of highest loss
+``selective_backprop``  example        uniform batch of n (default)     by chance, percentile ^ beta
+random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (default)
+                                       ``pool.encode`` every R steps
+closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
+semi-hard, band ...                                                     per loss term, by its name
+queue (MoCo)           queue_negative  uniform batch of n (default)     all (default)
+MoCHi                  queue_negative  uniform batch of n (default)     top N of ``scores`` per query;
+                                                                        ``extend`` adds the mixes
+=====================  ==============  ===============================  ============================
+
+Pairs are known before the forward pass, so an index miner does its work in ``propose`` (its
+index and embeddings are buffers, its refresh depends on ``step`` alone). Negatives in the
+batch or in the queue exist only once the encoder has run, so their miners work in
+``select`` (a similarity matrix goes in, weights of the same shape come out; ``valid`` masks
+known duplicates and the query's own image, ``positive`` carries each query's positive) and
+``extend``. Weights, not indices, because a mean negative and a closest negative are
+both weights over the same scores.
+
+Chance is stateless: :meth:`Miner.generator` gives the generator of (seed, purpose, step), so
+a resumed run draws what the undisturbed one would have drawn, and what a step draws does not
+depend on the miner beside it. Whatever else a miner remembers is a buffer of fixed size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from minesweep.seeding import generator
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What can be drawn.
+
+    Attributes:
+        size: How many examples there are, N.
+        labels: ``[N]`` class indices.
+        batch_size: How many candidates a step scores, n.
+        seed: The run's seed.
+        steps: How many steps the run takes.
+        encode: Maps ``[m]`` rows to ``[m, dim]`` embeddings of the present model, without
+            gradient, in evaluation mode.
+    """
+
+    size: int
+    labels: Tensor
+    batch_size: int
+    seed: int
+    steps: int
+    encode: Callable[[Tensor], Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+
+class Context(TypedDict, total=False):
+    """What a miner may want to know beside the scores; each key is optional.
+
+    Attributes:
+        step: The training step, from 0.
+        rows: ``[n]`` or ``[n, 2]`` rows of the pool that the candidates come from.
+        labels: ``[n]`` class indices of the candidates.
+        valid: Bool, shaped like the scores: False where a candidate must never be selected.
+        positive: ``[B]`` score of each query's positive (batch and queue negatives).
+    """
+
+    step: int
+    rows: Tensor
+    labels: Tensor
+    valid: Tensor
+    positive: Tensor
+
+
+class Miner(nn.Module):
+    """Decides what the update learns from. Subclass it and override a hook or two.
+
+    Args:
+        start: Mining is on from this share of the run's steps, in [0, 1].
+        end: Mining is off again from this share of the run's steps, in [0, 1].
+        interrupt: While mining is on, every how many steps one step learns from everything;
+            0 for never. (``start``, ``end`` and ``interrupt`` as in Composer.)
+
+    While mining is off, batches are uniform, everything is selected and nothing is added.
+    """
+
+    candidate: ClassVar[str] = "example"
+    """What it mines: ``example``, ``pair``, ``batch_negative`` or ``queue_negative``."""
+
+    def __init__(self, *, start: float = 0.0, end: float = 1.0, interrupt: int = 0) -> None:
+        super().__init__()
+        self.start, self.end, self.interrupt = start, end, interrupt
+        self._seed = 0
+        self._steps: int | None = None
+
+    def setup(self, pool: Pool) -> None:
+        """Called once, before the first step and before a checkpoint is loaded.
+
+        Override it to allocate buffers, whose sizes must depend on the pool and the
+        configuration alone.
+        """
+        self._seed, self._steps = pool.seed, pool.steps
+
+    def active(self, step: int) -> bool:
+        """Whether mining is on at ``step``."""
+        if self._steps is None:
+            return True
+        inside = self.start * self._steps <= step and (
+            self.end >= 1 or step < self.end * self._steps
+        )
+        return inside and not (self.interrupt and (step + 1) % self.interrupt == 0)
+
+    def generator(self, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """The generator of this miner's own draws at ``step``."""
+        return generator(self._seed, f"miner/{step}", device)
+
+    def uniform(self, pool: Pool, step: int) -> Tensor:
+        """What is proposed while mining is off: a uniform batch (random pairs where pairs are mined)."""
+        return uniform_batch(pool, step)
+
+    def propose(self, pool: Pool, step: int) -> Tensor:
+        """Returns the rows to score: ``[n]`` int64, or ``[n, 2]`` for pairs. A uniform batch here."""
+        return self.uniform(pool, step)
+
+    def extend(self, query: Tensor, negatives: Tensor, scores: Tensor, step: int) -> Tensor | None:
+        """Adds synthetic negatives (MoCHi, arXiv 2010.01028).
+
+        Args:
+            query: ``[B, dim]`` embeddings.
+            negatives: ``[K, dim]`` embeddings of the queue.
+            scores: ``[B, K]`` similarities, ``-inf`` where masked.
+            step: The training step.
+
+        Returns:
+            ``[B, s, dim]`` detached embeddings, or None for no additions.
+        """
+        return None
+
+    def select(
+        self, scores: Tensor, **context: Unpack[Context]
+    ) -> Tensor | Mapping[str, Tensor]:
+        """Returns what the update learns from. Everything here.
+
+        Args:
+            scores: Detached; a larger score is a harder candidate. ``[n]`` for examples and
+                pairs, ``[B, m]`` for negatives.
+            **context: See :class:`Context`.
+
+        Returns:
+            Weights shaped like ``scores``, on its device; or one such tensor for each loss
+            term, by its name.
+        """
+        return torch.ones_like(scores)
+
+
+def uniform_batch(pool: Pool, step: int) -> Tensor:
+    """``[batch_size]`` rows of the pool, each row once an epoch.
+
+    An epoch is ``size // batch_size`` full batches of one permutation; the remainder sits out
+    until the next. Depends on the seed and the step alone, so all miners see the same batches.
+    """
+    per_epoch = pool.size // pool.batch_size
+    epoch, position = divmod(step, per_epoch)
+    order = _permutation(pool.seed, epoch, pool.size, str(pool.device))
+    return order[position * pool.batch_size : (position + 1) * pool.batch_size]
+
+
+_last: tuple[tuple[int, int, int, str], Tensor] | None = None
+
+
+def _permutation(seed: int, epoch: int, size: int, device: str) -> Tensor:
+    # Kept for one epoch: a permutation of 55,000 rows costs more than a small step.
+    global _last
+    key = (seed, epoch, size, device)
+    if _last is None or _last[0] != key:
+        order = torch.randperm(size, generator=generator(seed, f"batches/{epoch}")).to(device)
+        _last = (key, order)
+    return _last[1]

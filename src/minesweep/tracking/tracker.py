@@ -1,0 +1,106 @@
+"""One place to log to: the journal first, then whoever else listens."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Protocol
+
+from omegaconf import DictConfig
+
+from minesweep.tracking.journal import Journal, Row, read_rows, revive
+
+
+class Sink(Protocol):
+    """Consumes rows. Nothing that a sink does can change the run."""
+
+    def log(self, row: Row) -> None: ...
+
+    def finish(self, summary: Row | None, exit_code: int) -> None: ...
+
+
+class Tracker:
+    """A run's record.
+
+    Args:
+        cfg: The configuration.
+        folder: The run's folder.
+        step: The step to go on from.
+        offsets: Sizes in bytes of journal and timing file at that step, to which both are cut
+            back: what a killed run wrote after its checkpoint is computed, and written, again.
+        elapsed: Seconds of training before this process.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        folder: Path,
+        step: int = 0,
+        offsets: tuple[int, int] = (0, 0),
+        elapsed: float = 0.0,
+    ) -> None:
+        self._journal = Journal(folder / "journal.jsonl", offsets[0])
+        self._timing = Journal(folder / "timing.jsonl", offsets[1])
+        self._before, self._began = elapsed, time.perf_counter()
+        self._last = (self._began, step)
+        self.sinks = open_sinks(cfg, folder, step)
+        start = {"event": "start", "step": step, "time": time.time(), "host": socket.gethostname()}
+        wandb_id = next((sink.id for sink in self.sinks if hasattr(sink, "id")), None)
+        self._timing.write(start if wandb_id is None else {**start, "wandb_id": wandb_id})
+
+    def log(self, row: Row) -> None:
+        """Writes the row of one step; steps come in rising order."""
+        self._journal.write(row)
+        now, (then, before) = time.perf_counter(), self._last
+        self._last = (now, row["step"])
+        self._timing.write(
+            {
+                "step": row["step"],
+                "time": time.time(),
+                "elapsed": self.elapsed,
+                "steps_per_second": (row["step"] - before) / max(now - then, 1e-9),
+            }
+        )
+        for sink in self.sinks:
+            sink.log(row)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self._before + time.perf_counter() - self._began
+
+    @property
+    def offsets(self) -> tuple[int, int]:
+        return self._journal.offset, self._timing.offset
+
+    def finish(self, summary: Row | None, exit_code: int = 0) -> None:
+        """Closes everything; ``summary`` is None for a run that did not finish."""
+        self._journal.close()
+        self._timing.close()
+        for sink in self.sinks:
+            sink.finish(summary, exit_code)
+
+
+def open_sinks(cfg: DictConfig, folder: Path, step: int = 0) -> list[Sink]:
+    """Whoever ``cfg.logger`` names beside the journal."""
+    sinks: list[Sink] = []
+    if cfg.logger.tensorboard:
+        from minesweep.tracking.tensorboard import TensorBoard
+
+        sinks.append(TensorBoard(folder / "tensorboard", step))
+    if cfg.logger.wandb:
+        from minesweep.tracking.weights_and_biases import WeightsAndBiases
+
+        sinks.append(WeightsAndBiases(cfg, folder, step))
+    return sinks
+
+
+def replay(cfg: DictConfig, folder: Path, summary: Row) -> None:
+    """Sends a finished run's journal to W&B, for an agent that asked for this run again."""
+    from minesweep.tracking.weights_and_biases import WeightsAndBiases
+
+    sink = WeightsAndBiases(cfg, folder)
+    for row in read_rows(folder / "journal.jsonl"):
+        sink.log(revive(row))
+    sink.finish(summary, exit_code=0)

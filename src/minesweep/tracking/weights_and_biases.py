@@ -1,0 +1,119 @@
+"""Weights & Biases: online, or offline for a later ``wandb sync``."""
+
+from __future__ import annotations
+
+import json
+import netrc
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from omegaconf import DictConfig
+
+from minesweep.config.identity import batch_and_selected, choice, plain, run_name
+from minesweep.tracking.journal import Histogram, Row
+
+
+class WeightsAndBiases:
+    """Sends rows to one W&B run, whose id is kept in the run's folder and resumed with it.
+
+    ``wandb.config`` holds the whole tree under the one key ``cfg`` and a few plain aliases: a
+    sweep over the group ``miner`` would overwrite a bare ``miner`` node with its choice.
+    """
+
+    def __init__(self, cfg: DictConfig, folder: Path, step: int = 0) -> None:
+        import wandb
+
+        self._wandb = wandb
+        # An agent names the run it wants; otherwise the folder's own run goes on.
+        run_id = os.environ.get("WANDB_RUN_ID") or _kept_id(folder) or secrets.token_hex(4)
+        (folder / "wandb.json").write_text(json.dumps({"id": run_id}) + "\n")
+        n, k = batch_and_selected(cfg)
+        name = run_name(cfg)
+        self._run = wandb.init(
+            project=cfg.logger.wandb.project,
+            entity=cfg.logger.wandb.entity,
+            mode=mode(),
+            id=run_id,
+            resume="allow",
+            name=os.environ.get("WANDB_NAME") or name,
+            group=os.environ.get("WANDB_RUN_GROUP") or f"{cfg.study}/{name.rsplit('-s', 1)[0]}",
+            tags=[choice(cfg, "dataset"), choice(cfg, "model"), *cfg.logger.wandb.tags],
+            job_type="train",
+            dir=folder,
+            config={
+                "cfg": plain(cfg),
+                "miner_name": choice(cfg, "miner"),
+                "n": n,
+                "k": k,
+                "seed": cfg.seed,
+            },
+            settings=wandb.Settings(init_timeout=20, console="off", silent=True),
+        )
+        self.id = run_id
+        # Rows up to here are with W&B already; it would refuse them with a warning each.
+        self._known = max(self._run.starting_step, 0) if step else 0
+
+    def log(self, row: Row) -> None:
+        if row["step"] < self._known:
+            return
+        values = {name: self._convert(value) for name, value in row.items() if name != "step"}
+        self._run.log(values, step=row["step"])
+
+    def _convert(self, value: Any) -> Any:
+        if isinstance(value, Histogram):
+            return self._wandb.Histogram(np_histogram=(value.counts, value.edges))
+        return value
+
+    def finish(self, summary: Row | None, exit_code: int) -> None:
+        if summary:
+            self._run.summary.update(summary)
+        self._run.finish(exit_code=exit_code)
+
+
+def mode() -> str:
+    """``WANDB_MODE`` if set; else online where a key is configured and the host answers.
+
+    The host is given one second: ``wandb.init`` itself would wait 100 for a missing network.
+    """
+    chosen = os.environ.get("WANDB_MODE")
+    if chosen:
+        return chosen
+    host = urlparse(os.environ.get("WANDB_BASE_URL") or _default_host())
+    if host.hostname and _has_key(host.hostname) and _answers(host.hostname, host.port or 443):
+        return "online"
+    return "offline"
+
+
+def _default_host() -> str:
+    import wandb
+
+    return wandb.setup().settings.base_url
+
+
+def _has_key(host: str) -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return netrc.netrc(str(path)).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _kept_id(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "wandb.json").read_text())["id"]
+    except (OSError, ValueError, KeyError):
+        return None

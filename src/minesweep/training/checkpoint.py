@@ -1,0 +1,99 @@
+"""Checkpoints: written atomically, read with ``weights_only=True``, never resumed with a NaN."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minesweep.errors import UserError
+from minesweep.training.folder import write_atomically
+
+KEPT = 2
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Writes one checkpoint atomically."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def save_step(state: dict[str, Any], folder: Path, kept: int = KEPT) -> Path:
+    """Writes ``step-<step>.pt`` and deletes all but the last ``kept`` of them."""
+    path = folder / f"step-{state['step']:08d}.pt"
+    save(state, path)
+    for old in steps(folder)[:-kept]:
+        old.unlink()
+    return path
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoints of steps, oldest first."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def last_good(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read and holds finite weights, or None.
+
+    A damaged one is passed over with a warning that names it.
+    """
+    for path in reversed(steps(folder)):
+        try:
+            return read(path)
+        except UserError as error:
+            warnings.warn(f"{error}; going on from the one before", stacklevel=2)
+    return None
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads one checkpoint.
+
+    Raises:
+        UserError: It is damaged, or its weights are not finite.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty"
+        raise UserError(f"checkpoint {path} cannot be read ({reason})") from None
+    if not isinstance(state, dict) or "model" not in state:
+        raise UserError(f"{path} is not a checkpoint of a run")
+    if not finite(state["model"]):
+        raise UserError(f"checkpoint {path} holds weights that are not finite")
+    return state
+
+
+def finite(weights: dict[str, Tensor]) -> bool:
+    """Whether every floating-point tensor is free of NaN and infinity."""
+    return all(bool(w.isfinite().all()) for w in weights.values() if w.is_floating_point())
+
+
+def random_state() -> dict[str, Any]:
+    """The state of the global generators: torch's, and those that a user's code may draw from."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(kind), torch.from_numpy(np.array(keys).astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """The inverse of :func:`random_state`."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda"]])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))

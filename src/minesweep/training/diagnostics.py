@@ -1,0 +1,111 @@
+"""What was selected: counts that are kept from step to step, and the row that is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from minesweep.datasets.base import Batch, Split
+from minesweep.objectives.base import Outcome
+from minesweep.tracking.journal import Histogram
+
+MOST_CLASSES = 20
+"""Up to so many classes each gets a curve of its own."""
+BINS = 64
+
+PASSED, SELECTED = 1, 2  # 0: not yet seen
+
+
+class Diagnostics(nn.Module):
+    """Counts over the run, in buffers, so that a resumed run reports what an undisturbed one would.
+
+    Nothing is read back from the device but at logged steps.
+    """
+
+    last: Tensor
+    reselected: Tensor
+    accuracy_sum: Tensor
+    forward_samples: Tensor
+    backward_samples: Tensor
+
+    def __init__(self, split: Split, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes, self.flipped = num_classes, split.flipped
+        long, double = torch.long, torch.double
+        # Of each training row, what happened at its last appearance.
+        self.register_buffer("last", torch.zeros(len(split), dtype=torch.uint8))
+        # Of this step's rows that were selected at their last appearance: how many are again.
+        self.register_buffer("reselected", torch.zeros(2, dtype=long))
+        self.register_buffer("accuracy_sum", torch.zeros((), dtype=double))
+        self.register_buffer("forward_samples", torch.zeros((), dtype=long))
+        self.register_buffer("backward_samples", torch.zeros((), dtype=long))
+        self.to(split.device)
+
+    @torch.no_grad()
+    def update(self, outcome: Outcome, batch: Batch) -> None:
+        """Counts one step. Runs at every step, on the device, without waiting for it."""
+        self.forward_samples += len(outcome.scores)
+        if "train/accuracy" in outcome.metrics:
+            self.accuracy_sum += outcome.metrics["train/accuracy"]
+        if isinstance(outcome.weights, Mapping) or batch.rows.dim() != 1:
+            self.backward_samples += len(outcome.scores)
+            return
+        selected = outcome.weights > 0
+        self.backward_samples += selected.sum()
+        before = self.last[batch.rows] == SELECTED
+        self.reselected[0] = (before & selected).sum()
+        self.reselected[1] = before.sum()
+        self.last[batch.rows] = selected.to(torch.uint8) + PASSED
+
+    @torch.no_grad()
+    def row(self, outcome: Outcome, batch: Batch, step: int) -> dict[str, float]:
+        """The scalars of one step. Each number is read from the device here, and only here."""
+        values = dict(outcome.metrics)
+        values["samples/forward"] = self.forward_samples
+        values["samples/backward"] = self.backward_samples
+        if "train/accuracy" in outcome.metrics:
+            # The seed's own metric: the mean over all training batches since step 0.
+            values["train/accuracy_running"] = self.accuracy_sum / step
+        if not isinstance(outcome.weights, Mapping):
+            values |= self._selection(outcome.scores.double(), outcome.weights.double(), batch)
+        return {name: value.item() for name, value in values.items()}
+
+    def _selection(self, scores: Tensor, weights: Tensor, batch: Batch) -> dict[str, Tensor]:
+        count = weights.sum()
+        carried = (scores * weights).sum()
+        values = {
+            "train/loss_batch": scores.mean(),
+            "train/loss_selected": carried / count,
+            "mining/loss_share": carried / scores.sum(),
+        }
+        if batch.rows.dim() != 1:
+            return values
+        values["mining/reselected"] = self.reselected[0] / self.reselected[1]
+        if self.flipped is not None:
+            values["mining/flipped_share"] = (self.flipped[batch.rows] * weights).sum() / count
+        if self.num_classes <= MOST_CLASSES:
+            shares = torch.zeros(self.num_classes, dtype=torch.double, device=weights.device)
+            shares.index_add_(0, batch.labels, weights)
+            for label, share in enumerate(shares / count):
+                values[f"mining/class_share/{label}"] = share
+        return values
+
+
+@torch.no_grad()
+def histograms(outcome: Outcome) -> dict[str, Histogram]:
+    """The scored batch's losses and the selected ones', over the same 64 bins."""
+    if isinstance(outcome.weights, Mapping):
+        return {}
+    scores = outcome.scores.float()
+    low, high = (bound.item() for bound in scores.aminmax())
+    if not high > low:
+        high = low + 1e-6
+    parts = {"batch": scores, "selected": scores[outcome.weights > 0]}
+    return {
+        f"train/loss_{part}_histogram": Histogram(
+            torch.histc(values, BINS, min=low, max=high).long().tolist(), low, high
+        )
+        for part, values in parts.items()
+    }

@@ -1,0 +1,106 @@
+"""A run's folder: its lock, its status, and the small files beside the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from minesweep.errors import UserError
+
+
+class RunBusy(UserError):
+    """Another process is at work on this very run."""
+
+
+class RunFolder:
+    """``runs/<study>/<name>-<hash>/``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process.
+
+        The lock is the kernel's, on a file beside the folder, so that a kill frees it and that
+        ``resume=never`` can move the folder while it is held.
+
+        Raises:
+            RunBusy: Another process holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.parent / ".locks" / f"{self.path.name}.lock", timeout=0)
+        Path(lock.lock_file).parent.mkdir(exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunBusy(f"{self.path} is being computed by another process") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def prepare(self, cfg: DictConfig) -> None:
+        """Makes the folder and writes the configuration into it."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+
+    def move_aside(self) -> Path | None:
+        """Renames an existing folder to ``<name>.old<i>``; returns where it went."""
+        if not self.path.exists():
+            return None
+        place = next(
+            candidate
+            for number in range(1, 10_000)
+            if not (candidate := self.path.with_name(f"{self.path.name}.old{number}")).exists()
+        )
+        return self.path.rename(place)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says; empty where there is none that can be read."""
+        return read_json(self.path / "status.json")
+
+    def set_status(self, **changes: Any) -> None:
+        status = {**self.status, **changes, "updated": now()}
+        write_atomically(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, else None."""
+        summary = read_json(self.path / "summary.json")
+        return summary if self.status.get("state") == "finished" and summary else None
+
+
+def now() -> str:
+    """The present time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that at any moment either the old or the new content is there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.part")
+    with part.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

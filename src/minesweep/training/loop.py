@@ -1,0 +1,261 @@
+"""The loop: propose, score, select, step."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from minesweep.config.build import build
+from minesweep.config.identity import batch_and_selected
+from minesweep.datasets.base import Batch, Data, Split
+from minesweep.errors import UserError
+from minesweep.miners.base import Pool
+from minesweep.objectives.base import Outcome
+from minesweep.seeding import derive
+from minesweep.tracking.journal import Row
+from minesweep.training import checkpoint
+from minesweep.training.diagnostics import Diagnostics, histograms
+from minesweep.training.display import Display
+from minesweep.training.folder import RunFolder
+from minesweep.training.profile import profiler
+from minesweep.training.signals import Interrupted, Signals
+from minesweep.training.stopping import EarlyStop
+
+
+class NotFinite(UserError):
+    """The loss is NaN or infinite."""
+
+
+class Trainer:
+    """Holds the parts of a run and walks them from step to step.
+
+    Everything that the further course depends on is in :meth:`state`.
+    """
+
+    def __init__(self, cfg: DictConfig, data: Data, folder: RunFolder) -> None:
+        self.cfg, self.data, self.folder = cfg, data, folder
+        n = cfg.trainer.batch_size
+        if n > len(data.train):
+            raise UserError(f"trainer.batch_size={n} is more than the {len(data.train)} training examples")
+        self.steps = planned_steps(cfg, len(data.train))
+        device = data.train.device
+        torch.manual_seed(derive(cfg.seed, "init"))
+        shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+        self.model: nn.Module = build(cfg, "model", **shape).to(device)
+        self.objective = build(cfg, "objective").to(device)
+        self.miner = build(cfg, "miner").to(device)
+        if cfg.ckpt_path is not None:
+            self._take_weights(cfg.ckpt_path)
+        self.pool = Pool(
+            size=len(data.train),
+            labels=data.train.labels,
+            batch_size=n,
+            seed=cfg.seed,
+            steps=self.steps,
+            encode=self.encode,
+        )
+        self.miner.setup(self.pool)
+        learned = [*self.model.parameters(), *self.objective.parameters()]
+        self.learned = [p for p in learned if p.requires_grad]
+        self.optimizer: torch.optim.Optimizer = build(cfg, "optimizer", params=self.learned)
+        self.scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
+        self.diagnostics = Diagnostics(data.train, data.num_classes)
+        self.early_stop = EarlyStop(**(cfg.trainer.early_stop or {}))
+        self.rule = cfg.trainer.early_terminate and build(
+            cfg.trainer, "early_terminate", folder=folder.path
+        )
+        self.step = 0
+        self.rate = 0.0
+        self.stopped = False
+        self.row: Row = {}
+        self.validation: dict[str, float] = {}
+        self.best: float | None = None
+        torch.manual_seed(derive(cfg.seed, "global"))
+
+    # --- what a checkpoint holds -------------------------------------------------------------
+
+    def parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "objective": self.objective,
+            "miner": self.miner,
+            "diagnostics": self.diagnostics,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "early_stop": self.early_stop,
+        }
+
+    def state(self, offsets: tuple[int, int] = (0, 0), elapsed: float = 0.0) -> dict[str, Any]:
+        """A checkpoint: each part's state, the random generators, the journal's length."""
+        return {name: part.state_dict() for name, part in self.parts().items()} | {
+            "step": self.step,
+            "stopped": self.stopped,
+            "row": self.row,
+            "validation": self.validation,
+            "best": self.best,
+            "random": checkpoint.random_state(),
+            "offsets": offsets,
+            "elapsed": elapsed,
+            "data": {"input_shape": self.data.input_shape, "num_classes": self.data.num_classes},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint, as if it had never been left."""
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.stopped = state["step"], state["stopped"]
+        self.row, self.validation, self.best = state["row"], state["validation"], state["best"]
+        checkpoint.restore_random_state(state["random"])
+
+    def _take_weights(self, path: str) -> None:
+        from pathlib import Path
+
+        try:
+            self.model.load_state_dict(checkpoint.read(Path(path))["model"])
+        except RuntimeError as error:
+            lines = str(error).splitlines()
+            raise UserError(f"ckpt_path={path} does not fit the model: {lines[-1].strip()}") from None
+
+    # --- one step ----------------------------------------------------------------------------
+
+    def fit(self, tracker: Any, display: Display, signals: Signals) -> None:
+        """Trains until the last step, a stop rule, or a signal."""
+        trainer = self.cfg.trainer
+        self.model.train()
+        with display.running(), profiler(trainer.profile, self.folder.path, display) as profile:
+            while self.step < self.steps and not self.stopped:
+                outcome, batch = self.update()
+                profile.step()
+                self.diagnostics.update(outcome, batch)
+                last = self.step == self.steps
+                row = self._row(outcome, batch, last)
+                if row:
+                    tracker.log(row)
+                    display.update(row)
+                due = _due(self.step, trainer.checkpoint_every)
+                if due or last or self.stopped or signals.received is not None:
+                    state = self.state(tracker.offsets, tracker.elapsed)
+                    checkpoint.save_step(state, self.folder.checkpoints)
+                    self.folder.set_status(step=self.step, seconds=tracker.elapsed)
+                if signals.received is not None and not (last or self.stopped):
+                    raise Interrupted(128 + signals.received)
+
+    def update(self) -> tuple[Outcome, Batch]:
+        """One update of the weights."""
+        step = self.step
+        # Mining that is off proposes uniformly; its objective then selects everything.
+        propose = self.miner.propose if self.miner.active(step) else self.miner.uniform
+        batch = self.data.train.fetch(propose(self.pool, step))
+        with self._autocast():
+            outcome = self.objective(self.model, batch, self.miner, step)
+        # Waits for the device: a NaN has to stop the run before it reaches the weights.
+        if not torch.isfinite(outcome.loss):
+            raise self._not_finite(outcome)
+        self.optimizer.zero_grad(set_to_none=True)
+        outcome.loss.backward()
+        if self.cfg.trainer.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.learned, self.cfg.trainer.gradient_clip)
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.scheduler.step()
+        self.objective.after_step()
+        self.step += 1
+        return outcome, batch
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if str(self.cfg.trainer.precision) == "bf16":
+            return torch.autocast(self.data.train.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _not_finite(self, outcome: Outcome) -> NotFinite:
+        path = self.folder.checkpoints / f"not-finite-{self.step:08d}.pt"
+        checkpoint.save(self.state(), path)
+        scores = outcome.scores.float()
+        bad = int((~scores.isfinite()).sum())
+        good = scores[scores.isfinite()]
+        bounds = f"the others in [{good.min():.4g}, {good.max():.4g}]" if len(good) else "no others"
+        return NotFinite(
+            f"the loss is {outcome.loss.item()} at step {self.step}: {bad} of {len(scores)} losses "
+            f"are not finite, {bounds}; the state before it is in {path}; "
+            f"try a lower optimizer.lr (now {self.cfg.optimizer.lr}) or trainer.gradient_clip"
+        )
+
+    # --- what is recorded --------------------------------------------------------------------
+
+    def _row(self, outcome: Outcome, batch: Batch, last: bool) -> Row:
+        logger, step = self.cfg.logger, self.step
+        validate = last or _due(step, self.cfg.trainer.eval_every)
+        picture = step == 1 or _due(step, logger.histogram_every)
+        if not (validate or picture or _due(step, logger.every)):
+            return {}
+        self.row = {"step": step, "lr": self.rate, **self.diagnostics.row(outcome, batch, step)}
+        if validate:
+            self._validate()
+        return {**self.row, **(self.validation if validate else {}), **(histograms(outcome) if picture else {})}
+
+    def _validate(self) -> None:
+        self.validation = {f"val/{k}": v for k, v in self.evaluate(self.data.val).items()}
+        value = self.validation[self.objective.monitor]
+        if self.best is None or value > self.best:
+            self.best = value
+            checkpoint.save(self.state(), self.folder.checkpoints / "best.pt")
+        stop = self.early_stop.stop(self.validation)
+        if self.rule:
+            stop = self.rule.stop(self.step, {**self.row, **self.validation}) or stop
+        self.stopped = self.stopped or stop
+
+    def evaluate(self, split: Split) -> dict[str, float]:
+        """The objective's metrics of the present model on a split."""
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            metrics = self.objective.evaluate(self.model, split)
+        self.model.train()
+        return metrics
+
+    @torch.no_grad()
+    def encode(self, rows: Tensor) -> Tensor:
+        """Outputs of the present model in evaluation mode for training rows ``[m]``."""
+        self.model.eval()
+        chunks = [self.model(self.data.train.fetch(part).inputs) for part in rows.split(2048)]
+        self.model.train()
+        return torch.cat(chunks)
+
+    def summary(self) -> Row:
+        """The end of a run: the last row, validation, and the test split, looked at here only.
+
+        ``test/*`` are of the final weights, ``test/*_best`` of those best on validation.
+        """
+        monitor = self.objective.monitor
+        summary = {**self.row, **self.validation, f"{monitor}_best": self.best}
+        summary |= {f"test/{k}": v for k, v in self.evaluate(self.data.test).items()}
+        final = {name: weight.clone() for name, weight in self.model.state_dict().items()}
+        best = checkpoint.read(self.folder.checkpoints / "best.pt", self.data.train.device)
+        self.model.load_state_dict(best["model"])
+        summary |= {f"test/{k}_best": v for k, v in self.evaluate(self.data.test).items()}
+        self.model.load_state_dict(final)
+        return {k: v for k, v in summary.items() if v is not None and not _is_nan(v)}
+
+
+def planned_steps(cfg: DictConfig, size: int) -> int:
+    """How many steps a run over ``size`` training examples takes if nothing stops it."""
+    trainer = cfg.trainer
+    if trainer.max_steps is not None:
+        return trainer.max_steps
+    n, k = batch_and_selected(cfg)
+    if trainer.count == "backward":
+        assert k is not None  # told by config.checks
+        return max(1, trainer.max_epochs * size // k)
+    return trainer.max_epochs * (size // n)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0

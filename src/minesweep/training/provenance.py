@@ -1,0 +1,65 @@
+"""What a result depends on beside its configuration: versions, sources, commit, machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("minesweep", "torch", "numpy", "timm", "faiss-cpu", "faiss-gpu", "wandb", "hydra-core")
+SOURCES = Path(__file__).resolve().parents[1]
+PROMISED = ("versions", "device", "threads")
+"""Equality to the bit is promised only where these are the same."""
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What ``status.json`` records."""
+    return {
+        "versions": versions(),
+        "commit": commit(),
+        "sources": sources(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@lru_cache
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that a result can depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit of the working tree, ``+`` behind it where sources differ; None outside git."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--", str(SOURCES)) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(SOURCES), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@lru_cache
+def sources() -> str:
+    """A digest of the package's Python files."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*.py")):
+        digest.update(str(path.relative_to(SOURCES)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,156 @@
+"""One run from its configuration to its summary: find or make the folder, train, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from minesweep.config.build import build, find_user_code
+from minesweep.config.checks import check, check_fit
+from minesweep.config.identity import identity, plain, run_folder, run_name
+from minesweep.datasets.base import Data
+from minesweep.errors import UserError
+from minesweep.tracking.tracker import Tracker, replay
+from minesweep.training import checkpoint
+from minesweep.training.display import Display, summary_table
+from minesweep.training.folder import RunFolder, now, write_atomically
+from minesweep.training.loop import Trainer
+from minesweep.training.provenance import PROMISED, provenance, sources
+from minesweep.training.signals import Interrupted, Signals
+
+DEFAULT_THREADS = torch.get_num_threads()
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Trains the run that ``cfg`` names, goes on with it, or finds it finished.
+
+    Returns:
+        The summary: final metrics by name.
+
+    Raises:
+        UserError: Something that the user can mend.
+        Interrupted: SIGINT or SIGTERM; a checkpoint was written.
+    """
+    check(cfg)
+    find_user_code()
+    check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)
+    dataset = build(cfg, "dataset")
+    folder = RunFolder(run_folder(cfg))
+    with folder.lock():
+        if cfg.resume == "never":
+            moved = folder.move_aside()
+            if moved and cfg.trainer.progress:
+                print(f"moved the earlier run to {moved}")
+        elif folder.summary is not None:
+            return _report_finished(cfg, folder, folder.summary)
+        if cfg.resume == "must" and not checkpoint.steps(folder.checkpoints):
+            raise UserError(f"resume=must, but {folder.checkpoints} holds no checkpoint")
+        device = _device(cfg.trainer.device)
+        torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
+        data = load_data(cfg, dataset, device)
+        return _train(cfg, data, folder, device)
+
+
+def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device) -> dict[str, Any]:
+    trainer = Trainer(cfg, data, folder)
+    folder.prepare(cfg)
+    state = checkpoint.last_good(folder.checkpoints)
+    facts = provenance(device)
+    if state is not None:
+        _warn_of_changes(folder.status, facts)
+        trainer.load(state)
+    folder.set_status(
+        state="running",
+        reason=None,
+        identity=identity(cfg),
+        name=run_name(cfg),
+        step=trainer.step,
+        max_steps=trainer.steps,
+        started=folder.status.get("started", now()),
+        pid=os.getpid(),
+        data=data.fingerprint(),
+        **facts,
+    )
+    offsets = state["offsets"] if state else (0, 0)
+    tracker = Tracker(cfg, folder.path, trainer.step, offsets, state["elapsed"] if state else 0.0)
+    display = Display(folder.path.name, trainer.steps, trainer.step, cfg.trainer.progress)
+    summary, exit_code = None, 1
+    try:
+        with Signals() as signals:
+            trainer.fit(tracker, display, signals)
+        summary = trainer.summary()
+        write_atomically(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+        for old in checkpoint.steps(folder.checkpoints)[:-1]:
+            old.unlink()
+        folder.set_status(state="finished", step=trainer.step, seconds=tracker.elapsed)
+        exit_code = 0
+    except Interrupted as signal:
+        exit_code = int(str(signal.code))
+        folder.set_status(state="interrupted", reason=f"signal {exit_code - 128}")
+        display.say(f"interrupted at step {trainer.step}; the same command goes on from there")
+        raise
+    except BaseException as error:
+        folder.set_status(state="failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        tracker.finish(summary, exit_code)
+    summary_table(folder.path.name, summary, folder.path, cfg.trainer.progress)
+    return summary
+
+
+def _report_finished(
+    cfg: DictConfig, folder: RunFolder, summary: dict[str, Any]
+) -> dict[str, Any]:
+    if folder.status.get("sources") != sources():
+        warnings.warn(
+            f"{folder.path.name} was computed by other sources than these; "
+            "resume=never computes it again",
+            stacklevel=2,
+        )
+    if os.environ.get("WANDB_SWEEP_ID") and cfg.logger.wandb:
+        replay(cfg, folder.path, summary)
+    title = f"{folder.path.name} (finished before; resume=never runs it again)"
+    summary_table(title, summary, folder.path, cfg.trainer.progress)
+    return summary
+
+
+def _warn_of_changes(status: dict[str, Any], facts: dict[str, Any]) -> None:
+    for name in (*PROMISED, "sources"):
+        if name in status and status[name] != facts[name]:
+            warnings.warn(
+                f"{name} changed since the run was left ({status[name]} -> {facts[name]}): "
+                "its end may differ in the last bits",
+                stacklevel=2,
+            )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"trainer.device={name}: there are {torch.cuda.device_count()} CUDA devices here; "
+            "trainer.device=cpu needs none"
+        )
+    return device
+
+
+_loaded: dict[str, Data] = {}
+
+
+def load_data(cfg: DictConfig, dataset: Any, device: torch.device) -> Data:
+    """Loads the data, or takes it from the run before in this process (a sweep loads once)."""
+    data_dir = Path(cfg.paths.data_dir)
+    key = json.dumps([plain(cfg)["dataset"], str(data_dir.resolve()), str(device)], sort_keys=True)
+    if key not in _loaded:
+        data = dataset.load(data_dir).to(device)
+        _loaded.clear()
+        _loaded[key] = data
+    return _loaded[key]

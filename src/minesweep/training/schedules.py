@@ -1,0 +1,37 @@
+"""Learning rates over steps, each a function of the step alone, so that a resume needs no state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def constant(optimizer: Optimizer, steps: int, warmup: int = 0) -> LambdaLR:
+    """The optimizer's own rate, after a linear warm-up of ``warmup`` steps."""
+    return _schedule(optimizer, steps, warmup, lambda progress: 1.0)
+
+
+def linear(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0) -> LambdaLR:
+    """On a line to ``final`` times the optimizer's rate at the last of ``steps`` steps."""
+    return _schedule(optimizer, steps, warmup, lambda p: 1 - (1 - final) * p)
+
+
+def cosine(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0) -> LambdaLR:
+    """Along half a cosine to ``final`` times the optimizer's rate (SGDR, arXiv 1608.03983, eq. 5)."""
+    return _schedule(
+        optimizer, steps, warmup, lambda p: final + (1 - final) * (1 + math.cos(math.pi * p)) / 2
+    )
+
+
+def _schedule(
+    optimizer: Optimizer, steps: int, warmup: int, after: Callable[[float], float]
+) -> LambdaLR:
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return after(min(1.0, (step - warmup) / max(1, steps - warmup)))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,38 @@
+"""SIGINT and SIGTERM: finish the step, write a checkpoint, exit with 130 or 143."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Interrupted(SystemExit):
+    """Ends the process with the shell's status for a signal; passes through ``except Exception``."""
+
+
+class Signals:
+    """While entered, notes the first SIGINT or SIGTERM; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> Self:
+        self._old = {}
+        # Only the main thread may set handlers; elsewhere whoever started the thread has them.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise Interrupted(128 + number)
+        self.received = number
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,48 @@
+"""Early stopping on a validation metric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minesweep.config.checks import nearest
+from minesweep.errors import UserError
+
+
+class EarlyStop:
+    """Says stop after ``patience`` validations without a better ``metric``; never without a patience.
+
+    Args:
+        metric: A metric of the validation, e.g. ``val/loss``.
+        goal: ``maximize`` or ``minimize``.
+        patience: How many validations in a row may bring nothing better; None for any number.
+    """
+
+    def __init__(
+        self, metric: str = "val/accuracy", goal: str = "maximize", patience: int | None = None
+    ) -> None:
+        if goal not in ("maximize", "minimize"):
+            raise UserError(f"trainer.early_stop.goal={goal} is not one of maximize, minimize")
+        self.metric, self.patience = metric, patience
+        self.sign = 1 if goal == "maximize" else -1
+        self.best: float | None = None
+        self.waited = 0
+
+    def stop(self, validation: dict[str, float]) -> bool:
+        if self.patience is None:
+            return False
+        if self.metric not in validation:
+            known = ", ".join(validation)
+            guess = nearest(self.metric, validation) or f"; known: {known}"
+            raise UserError(f"trainer.early_stop.metric={self.metric} is not logged{guess}")
+        value = self.sign * validation[self.metric]
+        if self.best is None or value > self.best:
+            self.best, self.waited = value, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]

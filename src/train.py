@@ -1,0 +1,27 @@
+"""Trains one run: ``python src/train.py miner=ohem miner.k=384``.
+
+``--help`` lists the groups, ``--cfg job`` the configuration, ``-m`` runs a product of choices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from minesweep.config.entry import clear_errors, clear_job_errors
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(cfg: DictConfig) -> dict[str, Any]:
+    # Imported here: --help, --cfg job and a wrong key must answer at once.
+    from minesweep.training.run import run
+
+    with clear_job_errors():
+        return run(cfg)
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        main()
