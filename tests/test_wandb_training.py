@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb_backend import Run
+import yaml
+from wandb_backend import Run, trials
 from wandb_commands import COMMAND, register, wandb
 from wandb_server import WandbServer
 
@@ -101,11 +102,38 @@ def test_trials_of_an_agent_equal_runs_by_hand(
         assert run.config["miner"] == run.config["miner_name"] == miner
         assert run.config["cfg"]["miner"]["k"] == run.config["k"] == 128
         assert run.config["n"] == run.config["cfg"]["trainer"]["batch_size"] == 512
+        assert run.project == "minesweep"
         (journal,) = runs.glob(f"small/{miner}-*/journal.jsonl")
         assert_journal_arrived(run, journal)
         assert {"test/accuracy", "val/accuracy", "samples/backward"} <= run.summary.keys()
         assert run.group
         assert run.group.startswith("small/")
+
+
+def test_nk_sweep_file_on_digits(wandb_server: WandbServer, runs: Path, tmp_path: Path) -> None:
+    """sweeps/nk.yaml as it is, but for fixed overrides and two of its cells."""
+    config = yaml.safe_load((ROOT / "sweeps" / "nk.yaml").read_text())
+    assert len(list(trials(config, seed=0))) == 7 * 5
+    cells = ["nk/n512-k384", "nk/n1024-k1024"]
+    assert set(cells) < set(config["parameters"]["experiment"]["values"])
+    config["command"] += SHORT
+    config["parameters"] |= {"experiment": {"values": cells}, "seed": {"values": [3]}}
+    file = tmp_path / "nk.yaml"
+    file.write_text(yaml.safe_dump(config))
+    # From the project's root: the file names its program from there.
+    assert wandb(wandb_server, ROOT, "sweep", str(file)).returncode == 0
+    (sweep,) = wandb_server.sweeps
+    agent = wandb(wandb_server, ROOT, "agent", sweep.path)
+    assert [run.state for run in wandb_server.runs] == ["finished"] * 2, agent.stdout
+
+    by_hand = tmp_path / "by_hand"
+    train_by_hand(by_hand, "-m", f"experiment={','.join(cells)}", "seed=3", "study=nk")
+    assert len(journals(runs)) == 2
+    assert journals(runs) == journals(by_hand)
+    for run, (n, k) in zip(wandb_server.runs, [(512, 384), (1024, 1024)], strict=True):
+        assert (run.config["n"], run.config["k"], run.config["seed"]) == (n, k, 3)
+        (journal,) = runs.glob(f"nk/*-n{n}-*/journal.jsonl")
+        assert_journal_arrived(run, journal)
 
 
 def test_run_with_a_key_is_online_and_one_without_is_not(
