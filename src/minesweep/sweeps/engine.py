@@ -89,7 +89,7 @@ def run_sweep(
 
         search = Search(sweep, study_folders(planned)[0], planner, options)
         planned = search.planned
-    progress = SweepProgress(planned, sweep.metric, options.jobs, console)
+    progress = SweepProgress(planned, sweep.metric, console)
     with _say_how_to_go_on(sweep, planned, console), runner.stoppable(), progress:
         if search is not None:
             search.run(runner)
@@ -249,7 +249,10 @@ def _conclude(
         from minesweep.reporting.tables import print_report
 
         for folder in study_folders(planned):
-            print_report(report(folder))
+            try:
+                print_report(report(folder))
+            except UserError as error:
+                console.print(f"no report of {folder}: {error}")
     failed = [trial for trial in planned if trial.identity in runner.reasons]
     for trial in failed:
         console.print(f"failed: {trial.folder} ({trial.label}): {runner.reasons[trial.identity]}")

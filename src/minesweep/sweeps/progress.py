@@ -6,7 +6,6 @@ So it holds under every launcher, and shows what another process does for the sa
 from __future__ import annotations
 
 import math
-import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -47,18 +46,19 @@ class Watch:
     Args:
         trials: All trials; the list may grow.
         metric: What the best is judged by; None for none.
-        jobs: Trials at a time.
     """
 
-    def __init__(self, trials: Sequence[Trial], metric: Metric | None, jobs: int = 1) -> None:
-        self._trials, self._metric, self._jobs = trials, metric, jobs
+    def __init__(self, trials: Sequence[Trial], metric: Metric | None) -> None:
+        self._trials, self._metric = trials, metric
         self._started = time.time()
+        self._done_before = sum(trial.finished for trial in trials)
+        self._share_before: dict[Path, float] = {}
         self._finished: dict[Path, dict[str, Any]] = {}
         self._values: dict[Path, float] = {}
         self._histories: dict[Path, History] = {}
 
     def standing(self) -> Standing:
-        running, failed, begun = 0, 0, 0.0
+        running, failed, done_of_running, gained = 0, 0, 0.0, 0.0
         for trial in list(self._trials):
             if trial.folder in self._finished:
                 continue
@@ -69,12 +69,17 @@ class Watch:
                 self._values[trial.folder] = self._value(read_json(trial.folder / "summary.json"))
             elif state == "running" and self._alive(trial.folder):
                 running += 1
-                begun += self._progress(trial.folder, status)
+                share = self._share(trial.folder, status)
+                done_of_running += share
+                gained += share - self._share_before.setdefault(trial.folder, share)
             elif state == "failed":
                 failed += 1
         done = len(self._finished)
-        left = self._seconds_left(len(self._trials) - done - failed, begun)
-        return Standing(done, running, failed, left, self._best())
+        gained += done - self._done_before
+        left = len(self._trials) - done - failed - done_of_running
+        # What was done since the sweep began, by whichever process, tells what the rest takes.
+        pace = (time.time() - self._started) / gained if gained > 0 else None
+        return Standing(done, running, failed, pace and max(left, 0.0) * pace, self._best())
 
     def newly_finished(self, known: set[Path]) -> list[Path]:
         """Folders of finished runs that are not among ``known``."""
@@ -85,7 +90,7 @@ class Watch:
         files = (folder / "status.json", folder / "journal.jsonl")
         return any(f.exists() and f.stat().st_mtime >= self._started - 1 for f in files)
 
-    def _progress(self, folder: Path, status: dict[str, Any]) -> float:
+    def _share(self, folder: Path, status: dict[str, Any]) -> float:
         """The share of a running trial that is done; notes its present value of the metric."""
         name = self._metric.name if self._metric else "lr"
         history = self._histories.setdefault(folder, History(folder, name))
@@ -107,22 +112,13 @@ class Watch:
         folder = max(values, key=lambda f: sign * values[f])
         return values[folder], folder.name
 
-    def _seconds_left(self, trials_left: int, begun: float) -> float | None:
-        seconds = [float(s["seconds"]) for s in self._finished.values() if s.get("seconds")]
-        if not seconds:
-            return None
-        at_a_time = max(1, min(self._jobs, trials_left))
-        return max(0.0, trials_left - begun) * statistics.median(seconds) / at_a_time
-
 
 class SweepProgress:
     """Shows the standing while entered: a bar on a terminal, a line per finished run elsewhere."""
 
-    def __init__(
-        self, trials: Sequence[Trial], metric: Metric | None, jobs: int, console: Console
-    ) -> None:
+    def __init__(self, trials: Sequence[Trial], metric: Metric | None, console: Console) -> None:
         self._trials, self._metric, self._console = trials, metric, console
-        self._watch = Watch(trials, metric, jobs)
+        self._watch = Watch(trials, metric)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._said: set[Path] = set()
