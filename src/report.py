@@ -21,10 +21,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--metric", help="the metric that decides (default: test/accuracy)")
     parser.add_argument(
-        "--group-by", metavar="KEY,...", help="split the table; compare only within a group"
+        "--group-by",
+        metavar="KEY,...",
+        help="split the table; compare only within a group",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where to write (default: FOLDER/report)"
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write (default: FOLDER/report)",
     )
     options = parser.parse_args(arguments)
     # Imported here: --help and a wrong option must answer at once.
@@ -33,7 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         result = report(
-            options.folder, options.baseline, options.metric, options.group_by, options.output
+            options.folder,
+            options.baseline,
+            options.metric,
+            options.group_by,
+            options.output,
         )
     except UserError as error:
         print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)

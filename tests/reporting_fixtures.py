@@ -29,11 +29,22 @@ def config(miner: str = "ohem", n: int = 512, k: int | None = 384, seed: int = 0
         "objective": {"_target_": "minesweep.objectives.l2.L2", "reduction": "sum"},
         "miner": {"_target_": TARGETS[miner]},
         "optimizer": {"_target_": "torch.optim.SGD", "lr": 1e-4},
-        "trainer": {"batch_size": n, "max_steps": 100, "device": "cpu", "threads": seed + 1},
+        "trainer": {
+            "batch_size": n,
+            "max_steps": 100,
+            "device": "cpu",
+            "threads": seed + 1,
+        },
         "logger": {"wandb": None, "every": 10},
     }
     if miner != "all":
-        tree["miner"] |= {"k": k, "ratio": 0.75, "start": 0.0, "end": 1.0, "interrupt": 0}
+        tree["miner"] |= {
+            "k": k,
+            "ratio": 0.75,
+            "start": 0.0,
+            "end": 1.0,
+            "interrupt": 0,
+        }
     if miner == "ohem":
         tree["miner"]["skip_hardest"] = 0.0
     for key, value in more.items():

@@ -113,7 +113,7 @@ def find_baselines(
         raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
     keys = candidates[0].values
     differing = [k for k in keys if len({repr(c.values[k]) for c in candidates}) > 1]
-    matched = {*differing, *within} - set(baseline)
+    matched = (set(differing) - set(baseline)) | set(within)
     found: dict[str, str] = {}
     for arm in arms:
         if arm in candidates:

@@ -29,7 +29,7 @@ from minesweep.reporting.settings import (
 from minesweep.reporting.statistics import Choice, choose, compare, summarise
 from minesweep.reporting.study import DERIVED, Study, read_study
 from minesweep.reporting.units import lower_is_better, words
-from minesweep.reporting.verdict import Verdict, answer, conclude
+from minesweep.reporting.verdict import UNEQUAL, Verdict, answer, conclude
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def analyse(
     step_seconds = read_step_seconds(study.folder, arms, runs, notes)
     measures = make_measures(study, settings, runs, step_seconds, notes)
     comparisons = pd.concat(
-        [compare(runs, measure.name, baselines) for measure in measures], ignore_index=True
+        [compare(runs, measure.name, baselines) for measure in measures],
+        ignore_index=True,
     )
     comparisons["answer"] = pd.Series(
         [
@@ -158,30 +159,38 @@ def analyse(
 def _arms(
     study: Study, settings: Settings, notes: list[str]
 ) -> tuple[pd.DataFrame, list[str], list[Arm], list[Choice]]:
-    runs, keys = study.runs, list(study.keys)
-    choices: list[Choice] = []
+    """The runs that count, with their arm; keys to group by come first, so that a group's arms
+    stand together."""
+    within = [resolve_key(key, study.keys) for key in settings.group_by]
+    keys = within + [key for key in study.keys if key not in within]
     try:
-        key = resolve_key(settings.best_by, keys) if settings.best_by else None
+        chosen = resolve_key(settings.best_by, keys) if settings.best_by else None
     except UserError as error:
         # A sweep that has only begun may hold one value so far: it is reported all the same.
         notes.append(f"Nothing is chosen by best_by: {error}.")
-        key = None
-    if key:
-        keys.remove(key)
-        _, labels = make_arms(runs, keys)
-        runs, choices = choose(
-            runs.assign(arm=labels), key, settings.validation, lower_is_better(settings.validation)
-        )
-        for choice in choices:
-            edge = " (the edge of what was tried)" if choice.at_edge else ""
-            shared = f"{len(choice.seeds)} shared" if choice.seeds else "no shared"
-            notes.append(
-                f"{choice.arm}: {key} = {show(choice.value)}{edge} chosen on "
-                f"{words(settings.validation)} among {', '.join(map(show, choice.tried))} "
-                f"({shared} seeds); only its runs are in the table."
-            )
-    arms, labels = make_arms(runs, keys)
-    return runs.assign(arm=labels), keys, arms, choices
+        chosen = None
+    keys = [key for key in keys if key != chosen]
+    arms, labels = make_arms(study.runs, keys)
+    runs = study.runs.assign(arm=labels)
+    if chosen is None:
+        return runs, keys, arms, []
+    runs, choices = choose(runs, chosen, settings.validation, lower_is_better(settings.validation))
+    notes += [_choice_note(choice, settings.validation) for choice in choices]
+    left = {choice.arm for choice in choices}
+    dropped = [arm.label for arm in arms if arm.label not in left]
+    if dropped:
+        notes.append(f"Left out, without {settings.validation}: {'; '.join(dropped)}.")
+    return runs, keys, [arm for arm in arms if arm.label in left], choices
+
+
+def _choice_note(choice: Choice, validation: str) -> str:
+    edge = " (the edge of what was tried)" if choice.at_edge else ""
+    seeds = f"{len(choice.seeds)} shared" if choice.seeds else "no shared"
+    return (
+        f"{choice.arm}: {choice.key} = {show(choice.value)}{edge} chosen on {words(validation)} "
+        f"among {', '.join(map(show, choice.tried))} ({seeds} seeds); only its runs are in the "
+        "table."
+    )
 
 
 def _baselines(
@@ -228,7 +237,10 @@ def _table(
     table["seeds"] = runs.groupby("arm")["seed"].nunique()
     for measure in measures:
         means = summarise(runs, measure.name)
-        table[f"{measure.name} mean"], table[f"{measure.name} half"] = means["mean"], means["half"]
+        table[f"{measure.name} mean"], table[f"{measure.name} half"] = (
+            means["mean"],
+            means["half"],
+        )
         rows = comparisons[comparisons["measure"] == measure.name].set_index("arm")
         for column in ("difference", "low", "high", "p", "p_holm", "answer"):
             table[f"{measure.name} {column}"] = rows[column]
@@ -266,8 +278,13 @@ def _verdict(
     main = comparisons[comparisons["measure"] == settings.metric]
     verdict = conclude(main, arms, settings.goal, spent)
     equal = next((m for m in measures if m.name.endswith(f"at equal {words(BACKWARD)}")), None)
-    if equal is None or " unequal samples" not in " ".join([verdict.overall, *verdict.sentences]):
+    if equal is None or not any(UNEQUAL in s for s in verdict.sentences):
         return verdict
     rows = comparisons[comparisons["measure"] == equal.name]
     also = conclude(rows, arms, None, None, equal.where)
-    return Verdict(f"{verdict.overall} {also.overall}", verdict.sentences + also.sentences)
+    uneven = {a for a, s in zip(main["arm"], verdict.sentences, strict=True) if UNEQUAL in s}
+    sentences = [s for a, s in zip(rows["arm"], also.sentences, strict=True) if a in uneven]
+    overall = verdict.overall
+    if UNEQUAL in overall:
+        overall = f"{overall} {also.overall}"
+    return Verdict(overall, verdict.sentences + sentences)

@@ -164,7 +164,9 @@ def histogram(losses: LossHistogram, position: int) -> Figure:
     centres = _short((losses.edges[:-1] + losses.edges[1:]) / 2)
     width = float(losses.edges[1] - losses.edges[0])
     plot = make_subplots(
-        cols=2, shared_yaxes=True, subplot_titles=["scored batch", "selected for the update"]
+        cols=2,
+        shared_yaxes=True,
+        subplot_titles=["scored batch", "selected for the update"],
     )
     tops = np.maximum(losses.scored.max(axis=1), losses.selected.max(axis=1)) * 1.05
     for column, counts in enumerate((losses.scored, losses.selected), start=1):

@@ -31,7 +31,8 @@ def write(report: Report, output: Path) -> list[Path]:
         "report.md": markdown(report, list(pictures)),
         "table.csv": tables.to_csv(["arm", *report.table.columns], list(report.table.itertuples())),
         "differences.csv": tables.to_csv(
-            list(report.comparisons.columns), list(report.comparisons.itertuples(index=False))
+            list(report.comparisons.columns),
+            list(report.comparisons.itertuples(index=False)),
         ),
         "runs.csv": tables.to_csv(
             list(report.runs.columns), list(report.runs.itertuples(index=False))

@@ -59,7 +59,15 @@ def _curves(report: Report, losses: bool) -> Figure | None:
             x = line.x["steps"]
             marker = "o" if len(x) == 1 else None
             label = plain(line.arm)
-            axes.plot(x, line.mean, dash, color=line.colour, label=label, marker=marker, lw=1.6)
+            axes.plot(
+                x,
+                line.mean,
+                dash,
+                color=line.colour,
+                label=label,
+                marker=marker,
+                lw=1.6,
+            )
             axes.fill_between(x, line.low, line.high, color=line.colour, alpha=0.18, lw=0)
         sign = unit(metric).sign.strip()
         axes.set(xlabel="steps", ylabel=words(metric) + (f" ({sign})" if sign else ""))
@@ -97,10 +105,9 @@ def _histograms(report: Report) -> Figure | None:
     figure = Figure(figsize=(4.2 * columns, 2.6 * len(held)), layout="constrained")
     grid = figure.subplots(len(held), columns, squeeze=False)
     for row, h in zip(grid, held, strict=True):
-        centres, width = (h.edges[:-1] + h.edges[1:]) / 2, h.edges[1] - h.edges[0]
         for axes, i in zip(row, _three(h.steps), strict=False):
-            axes.bar(centres, h.scored[i], width, color=PALETTE[0], label="scored")
-            axes.bar(centres, h.selected[i], width * 0.6, color=PALETTE[1], label="selected")
+            axes.stairs(h.scored[i], h.edges, fill=True, color=PALETTE[0], label="scored")
+            axes.stairs(h.selected[i], h.edges, color=PALETTE[1], lw=1.6, label="selected")
             axes.set_title(plain(f"{h.arm}, step {h.steps[i]}"), fontsize=9)
             axes.set(xlabel="loss", ylabel="examples in a batch")
     figure.axes[0].legend(fontsize=8)

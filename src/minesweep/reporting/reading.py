@@ -42,7 +42,8 @@ def open_regular(path: Path) -> BinaryIO:
     """Opens a plain file: no link (it could lead out of the study), no pipe (it could block)."""
     try:
         descriptor = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            path,
+            os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0),
         )
     except FileNotFoundError:
         raise UnreadableError(f"{path.name} is missing") from None

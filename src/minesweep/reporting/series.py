@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from minesweep.reporting.arms import show
+from minesweep.reporting.arms import CONTROLS, show
 from minesweep.reporting.statistics import band
 from minesweep.reporting.units import unit, words
 
@@ -144,9 +144,10 @@ def seeds_told(found: list[Line]) -> str:
 
 
 def loss_histograms(report: Report) -> list[LossHistogram]:
-    """The loss histograms of each shown arm whose runs kept both."""
+    """The loss histograms of each shown arm whose runs kept both; miners before controls."""
+    controls = {arm.label: arm.values.get("miner") in CONTROLS for arm in report.arms}
     found = []
-    for arm in shown_arms(report):
+    for arm in sorted(shown_arms(report), key=lambda label: controls[label]):
         names = report.runs.loc[report.runs["arm"] == arm, "run"]
         held = [report.study.histograms.get(name, {}) for name in names]
         pairs = [h for h in held if SCORED in h and SELECTED in h]

@@ -43,7 +43,10 @@ class Settings:
 
 
 def read_settings(
-    study: Study, baseline: str | Mapping[str, Any] | None, metric: str | None, group_by: str | None
+    study: Study,
+    baseline: str | Mapping[str, Any] | None,
+    metric: str | None,
+    group_by: str | None,
 ) -> Settings:
     """What is asked for: the arguments, then the study's ``report.yaml``, then the defaults.
 
@@ -94,7 +97,10 @@ def check_settings(study: Study, settings: Settings) -> None:
             f"{study.folder}: no finished run to report ({told}); "
             f"the first: {first.run}: {first.detail}"
         )
-    for metric in [settings.metric, *([settings.validation] if settings.best_by else [])]:
+    for metric in [
+        settings.metric,
+        *([settings.validation] if settings.best_by else []),
+    ]:
         if metric not in study.metrics:
             known = ", ".join(study.metrics) or "none"
             raise UserError(

@@ -6,7 +6,6 @@ Nothing is averaged here.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 from minesweep.config.checks import nearest
 from minesweep.config.identity import NEUTRAL, choice
 from minesweep.errors import UserError
+from minesweep.reporting.provenance import differences, provenance
 from minesweep.reporting.reading import (
     UnreadableError,
     flatten,
@@ -121,7 +121,8 @@ def read_study(folder: Path | str) -> Study:
     found = _without_duplicates(found, problems)
     table, keys, metrics = _table(found)
     curves, histograms = _curves(found)
-    provenance = _provenance(found)
+    statuses = [run.status for run in found]
+    made_with = provenance(statuses)
     return Study(
         folder=folder,
         runs=table,
@@ -130,8 +131,8 @@ def read_study(folder: Path | str) -> Study:
         curves=curves,
         histograms=histograms,
         problems=sorted(problems, key=lambda p: (p.kind, p.run)),
-        warnings=_warnings(found, table, keys, provenance),
-        provenance=provenance,
+        warnings=differences(statuses, table, keys, made_with),
+        provenance=made_with,
     )
 
 
@@ -175,9 +176,15 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
         return None
     if state != "finished":
         step, steps = status.get("step", "?"), status.get("max_steps", "?")
-        what = {"running": "running, or ended without a word", "interrupted": "interrupted"}
+        what = {
+            "running": "running, or ended without a word",
+            "interrupted": "interrupted",
+        }
         told = what.get(str(state), f"state {state!r}")
-        amiss("unfinished", f"{told}; step {step} of {steps}, {status.get('updated', 'no date')}")
+        amiss(
+            "unfinished",
+            f"{told}; step {step} of {steps}, {status.get('updated', 'no date')}",
+        )
         return None
     try:
         summary = read_json(path / "summary.json")
@@ -255,7 +262,13 @@ def _columns(found: list[_Run]) -> dict[str, list[Any]]:
     """The config's keys that tell runs apart, by column name, one value a run."""
     names = sorted({key for run in found for key in run.flat if not _ignored(key)})
     values = {name: [run.flat.get(name, ABSENT) for run in found] for name in names}
-    represented = {"miner._target_", "miner.name", "trainer.batch_size", "miner.k", "miner.ratio"}
+    represented = {
+        "miner._target_",
+        "miner.name",
+        "trainer.batch_size",
+        "miner.k",
+        "miner.ratio",
+    }
     columns: dict[str, list[Any]] = {}
     seeds = [run.flat["seed"] for run in found]
     for name, column in values.items():
@@ -314,8 +327,8 @@ def _curves(found: list[_Run]) -> tuple[pd.DataFrame, dict[str, dict[str, Histog
                 if name == "step":
                     continue
                 # By step: a row that was written twice counts once, the last one wins.
-                if type(value) is float or (x := number(value)) is not None:
-                    scalars[name][step] = value if type(value) is float else x  # type: ignore
+                if (x := number(value)) is not None:
+                    scalars[name][step] = x
                 elif isinstance(value, dict) and (picture := _histogram(value)):
                     pictures[name][step] = picture
         parts += [(position, names.setdefault(m, len(names)), s) for m, s in scalars.items()]
@@ -338,16 +351,24 @@ def _curves(found: list[_Run]) -> tuple[pd.DataFrame, dict[str, dict[str, Histog
             "value": np.array(flat_values, dtype=float),
         }
     )
-    return curves[np.isfinite(curves["value"])], histograms
+    return curves, histograms
 
 
 def _histogram(value: dict[str, Any]) -> tuple[np.ndarray, float, float] | None:
-    low, high, counts = number(value.get("low")), number(value.get("high")), value.get("counts")
+    low, high, counts = (
+        number(value.get("low")),
+        number(value.get("high")),
+        value.get("counts"),
+    )
     if low is None or high is None or high < low or not isinstance(counts, list) or not counts:
         return None
-    if any(type(count) is not int or not 0 <= count < 1 << 53 for count in counts):
+    try:
+        held = np.array(counts)
+    except (ValueError, OverflowError):
         return None
-    return np.array(counts, dtype=np.float32), low, high
+    if held.ndim != 1 or held.dtype.kind != "i" or held.min() < 0:
+        return None
+    return held.astype(np.float32), low, high
 
 
 def _stack(kept: dict[int, tuple[np.ndarray, float, float]]) -> Histograms:
@@ -359,35 +380,3 @@ def _stack(kept: dict[int, tuple[np.ndarray, float, float]]) -> Histograms:
         low=np.array([low for _, low, _ in held.values()]),
         high=np.array([high for *_, high in held.values()]),
     )
-
-
-def _provenance(found: list[_Run]) -> dict[str, Counter[str]]:
-    told: dict[str, Counter[str]] = defaultdict(Counter)
-    for run in found:
-        versions = run.status.get("versions")
-        for name, version in sorted(versions.items()) if isinstance(versions, dict) else ():
-            told[f"versions.{name}"][str(version)] += 1
-        for name in ("commit", "sources", "device", "threads", "data"):
-            told[name][str(run.status.get(name))] += 1
-    return dict(told)
-
-
-def _warnings(
-    found: list[_Run], table: pd.DataFrame, keys: list[str], provenance: dict[str, Counter[str]]
-) -> list[str]:
-    warnings = []
-    for name, held in provenance.items():
-        if len(held) > 1 and name != "data":
-            counts = ", ".join(f"{value} ({n} runs)" for value, n in held.most_common(5))
-            warnings.append(f"{name} differs within this table: {counts}")
-    # Data may differ between settings of the dataset and between seeds, not within them.
-    data_keys = ["seed", *(k for k in keys if re.match(r"dataset\b", k))]
-    seen = defaultdict(set)
-    for run, setting in zip(found, table[data_keys].itertuples(index=False), strict=True):
-        seen[tuple(map(repr, setting))].add(str(run.status.get("data")))
-    if differing := sum(len(held) > 1 for held in seen.values()):
-        warnings.append(
-            f"the data's fingerprint differs between runs of the same seed and dataset settings "
-            f"({differing} of {len(seen)} settings): they did not see the same data"
-        )
-    return warnings

@@ -8,10 +8,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from minesweep.reporting.arms import short_names, show
-from minesweep.reporting.units import DASH, unit
+from minesweep.reporting.units import DASH, probability, unit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +52,11 @@ def means(report: Report, measures: int | None = None) -> Table:
     columns += [measure.title for measure in shown]
     compared = bool(report.baselines)
     if compared:
-        columns += ["difference to baseline [95 %]", "p (Holm)", "answer"]
+        columns += [
+            f"difference to baseline [95 %]{unit(main.name).points and ', points'}",
+            "p (Holm)",
+            "answer",
+        ]
     if report.step_seconds:
         columns.append("seconds per step")
     rows = []
@@ -66,7 +70,11 @@ def means(report: Report, measures: int | None = None) -> Table:
             )
             baseline = "baseline" if arm.label in report.baselines.values() else DASH
             told = word if isinstance(word, str) else baseline
-            cells += [difference(main.name, d, low, high), probability(p), told]
+            cells += [
+                difference(main.name, d, low, high, word=False),
+                probability(p),
+                told,
+            ]
         if report.step_seconds:
             cells.append(f"{row['seconds per step']:.3g}")
         rows.append([clean(cell) for cell in cells])
@@ -107,7 +115,12 @@ def trials(report: Report) -> Table:
         ]
         for row in report.runs.to_dict("records")
     ]
-    columns = ["run", *(short[key] for key in keys), "seed", *(m.title for m in report.measures)]
+    columns = [
+        "run",
+        *(short[key] for key in keys),
+        "seed",
+        *(m.title for m in report.measures),
+    ]
     return Table("Runs", columns, [[clean(cell) for cell in row] for row in rows])
 
 
@@ -135,20 +148,13 @@ def mean(metric: str, value: float, half: float) -> str:
     return f"{u.value(value, sign=False)} ± {u.value(half)}"
 
 
-def difference(metric: str, value: float, low: float, high: float) -> str:
+def difference(metric: str, value: float, low: float, high: float, word: bool = True) -> str:
     """``+1.40 points [+1.10, +1.70]``; without an interval, the difference alone."""
     u = unit(metric)
     if math.isnan(value):
         return DASH
     ends = f" [{u.difference(low, word=False)}, {u.difference(high, word=False)}]"
-    return u.difference(value) + ("" if math.isnan(low) else ends)
-
-
-def probability(p: float) -> str:
-    """``0.012``, ``<0.0001``."""
-    if math.isnan(p):
-        return DASH
-    return "<0.0001" if p < 1e-4 else f"{p:.2g}"
+    return u.difference(value, word) + ("" if math.isnan(low) else ends)
 
 
 def to_markdown(table: Table) -> str:
@@ -173,20 +179,29 @@ def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if cell is None or cell != cell else cell for cell in row])
+        writer.writerow(["" if is_missing(cell) else cell for cell in row])
     return out.getvalue()
+
+
+def is_missing(cell: Any) -> bool:
+    """None or NaN."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def to_console(table: Table) -> RenderableType:
     """A rich table; markup in names is shown, not obeyed."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=Text(clean(table.title)), title_justify="left")
+    shown = RichTable(title=Text(clean(table.title)), title_justify="left", box=SIMPLE_HEAD)
     for position, column in enumerate(table.columns):
         texts = [row[position] for row in table.rows]
         numeric = all(text[:1] in DASH + "+\N{MINUS SIGN}<0123456789" for text in texts)
-        shown.add_column(Text(column), justify="right" if numeric else "left", no_wrap=True)
+        # A number is never broken; words may be.
+        least = max(map(len, texts), default=0) if numeric else None
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        shown.add_column(Text(column), justify=justify, min_width=least)
     for row in table.rows:
         shown.add_row(*(Text(cell) for cell in row))
     return shown

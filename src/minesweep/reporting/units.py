@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -64,5 +65,12 @@ def words(metric: str) -> str:
     return metric.replace("/", " ").replace("_", " ")
 
 
+def probability(p: float) -> str:
+    """``0.012``, ``< 0.0001``."""
+    if math.isnan(p):
+        return DASH
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
 def _dash(x: float, text: str) -> str:
-    return DASH if x != x else text
+    return DASH if math.isnan(x) else text

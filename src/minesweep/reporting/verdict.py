@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from minesweep.reporting.arms import CONTROLS, Arm
-from minesweep.reporting.units import lower_is_better, unit, words
+from minesweep.reporting.units import lower_is_better, probability, unit, words
 
 ALPHA = 0.05
 """A difference counts as seen where its interval leaves out zero and Holm's p is below this."""
 
+UNEQUAL = "at unequal samples backpropagated"
 HELPS, COSTS, NONE, UNSURE, UNKNOWN = (
     "helps",
     "costs",
@@ -99,7 +100,7 @@ def _finding(row: Mapping, metric: str, comparisons: int = 1) -> str:
     if row["answer"] == NONE:
         return f"no difference seen (difference {difference} {ends}, {seeds})"
     holm = f" after Holm over {comparisons} comparisons" if comparisons > 1 else ""
-    p = f"p = {row['p_holm']:.2g}{holm}"
+    p = ("p " if row["p_holm"] < 1e-4 else "p = ") + probability(row["p_holm"]) + holm
     if row["answer"] == UNSURE:
         return f"not sure (difference {difference} {ends}, {seeds}, but {p})"
     verb = "it helps by" if row["answer"] == HELPS else "it costs"
@@ -187,8 +188,8 @@ def _budget(rows: Sequence[Mapping], spent: Mapping[str, float]) -> str:
         return f" at equal samples backpropagated{exact}"
     if len(pairs) == 1:
         a, b = pairs[0]
-        return f" at unequal samples backpropagated ({a:,.0f} against {b:,.0f})"
-    return " at unequal samples backpropagated"
+        return f" {UNEQUAL} ({a:,.0f} against {b:,.0f})"
+    return f" {UNEQUAL}"
 
 
 def _seeds(rows: Sequence[Mapping]) -> str:
