@@ -56,7 +56,8 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     for name, values in result["seconds"].items():
-        print(f"{name:32} {values['median'] * 1e3:8.2f} ms  [{values['min'] * 1e3:.2f}, {values['max'] * 1e3:.2f}]")
+        low, middle, high = (values[key] * 1e3 for key in ("min", "median", "max"))
+        print(f"{name:36} {middle:8.2f} ms  [{low:.2f}, {high:.2f}]")
     print(RESULTS)
 
 

@@ -64,11 +64,15 @@ def check(cfg: DictConfig) -> None:
     for key, words in WORDS.items():
         value = OmegaConf.select(cfg, key, default=words[0])
         if str(value) not in words:
-            raise UserError(f"{key}={value} is not one of {', '.join(words)}" + nearest(str(value), words))
+            raise UserError(
+                f"{key}={value} is not one of {', '.join(words)}" + nearest(str(value), words)
+            )
     if not re.fullmatch(r"\w[\w.-]*", str(cfg.study)):
         raise UserError(f"study={cfg.study} must be a plain folder name (letters, digits, _ . -)")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(cfg.trainer.device)):
-        raise UserError(f"trainer.device={cfg.trainer.device} is not one of auto, cpu, cuda, cuda:<index>")
+        raise UserError(
+            f"trainer.device={cfg.trainer.device} is not one of auto, cpu, cuda, cuda:<index>"
+        )
     if cfg.trainer.max_epochs is None and cfg.trainer.max_steps is None:
         raise UserError("give trainer.max_epochs or trainer.max_steps")
     _check_selection(cfg)
@@ -87,7 +91,9 @@ def _check_number(
     right_kind = isinstance(value, int | float) and not isinstance(value, bool)
     if not right_kind or (kind is int and not isinstance(value, int)) or not low <= value <= high:
         null = " or null" if optional else ""
-        raise UserError(f"{key}={value} must be {word} {allowed}{null}".replace("number [", "number in ["))
+        raise UserError(
+            f"{key}={value} must be {word} {allowed}{null}".replace("number [", "number in [")
+        )
 
 
 def _check_selection(cfg: DictConfig) -> None:

@@ -47,7 +47,9 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None)
 
 
 def _compose(overrides: Sequence[str], config_dir: Path | str | None = None) -> DictConfig:
-    search = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    search = (
+        [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    )
     with _fresh_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra_compose("train", [*overrides, *search])
 
@@ -84,7 +86,9 @@ def explain(
     )
     if unknown and "already" not in unknown.group(0):
         return _unknown_key(unknown.group(1), overrides, config_dir)
-    override = re.search(r"(?:Could not find|In .*?: )?'([\w/@.]+)'.*(?:is not in struct|not found)", text)
+    override = re.search(
+        r"(?:Could not find|In .*?: )?'([\w/@.]+)'.*(?:is not in struct|not found)", text
+    )
     if isinstance(error, ConfigCompositionException) and override:
         return _unknown_key(override.group(1).replace("/", "."), overrides, config_dir)
     return _first_line(error)
@@ -92,7 +96,9 @@ def explain(
 
 def _unknown_key(key: str, overrides: Sequence[str], config_dir: Path | str | None) -> str:
     group = key.replace("/", ".").split("@")[0]
-    rest = [item for item in overrides if not re.match(rf"[+~]*{re.escape(key)}(@[^=]*)?(=|$)", item)]
+    rest = [
+        item for item in overrides if not re.match(rf"[+~]*{re.escape(key)}(@[^=]*)?(=|$)", item)
+    ]
     try:
         known = keys(_compose(rest, config_dir))
     except (HydraException, OmegaConfBaseException):
@@ -123,7 +129,7 @@ def suggest(key: str, known: Sequence[str]) -> str:
 def keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     """Every dotted key of a configuration, groups and leaves."""
     found = []
-    for name in cfg:
+    for name in map(str, cfg):
         dotted = f"{prefix}{name}"
         found.append(dotted)
         node = None if OmegaConf.is_missing(cfg, name) else cfg._get_node(name)

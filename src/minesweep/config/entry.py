@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Whether the user asked for tracebacks; read before this module sets the same switch."""
 

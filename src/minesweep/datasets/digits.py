@@ -39,7 +39,7 @@ class Digits(Dataset):
 
     def load(self, data_dir: Path) -> Data:
         """Reads the digits out of scikit-learn; ``data_dir`` is not looked at."""
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
 
         bunch = load_digits()
         images = Images(

@@ -18,7 +18,7 @@ random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (def
 closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
 semi-hard, band ...                                                     per loss term, by its name
 queue (MoCo)           queue_negative  uniform batch of n (default)     all (default)
-MoCHi                  queue_negative  uniform batch of n (default)     top N of ``scores`` per query;
+MoCHi                  queue_negative  uniform batch of n (default)     top N of each query;
                                                                         ``extend`` adds the mixes
 =====================  ==============  ===============================  ============================
 
@@ -134,11 +134,11 @@ class Miner(nn.Module):
         return generator(self._seed, f"miner/{step}", device)
 
     def uniform(self, pool: Pool, step: int) -> Tensor:
-        """What is proposed while mining is off: a uniform batch (random pairs where pairs are mined)."""
+        """What is proposed while mining is off: a uniform batch, or random pairs."""
         return uniform_batch(pool, step)
 
     def propose(self, pool: Pool, step: int) -> Tensor:
-        """Returns the rows to score: ``[n]`` int64, or ``[n, 2]`` for pairs. A uniform batch here."""
+        """The rows to score: ``[n]`` int64, or ``[n, 2]`` for pairs. A uniform batch here."""
         return self.uniform(pool, step)
 
     def extend(self, query: Tensor, negatives: Tensor, scores: Tensor, step: int) -> Tensor | None:
@@ -155,9 +155,7 @@ class Miner(nn.Module):
         """
         return None
 
-    def select(
-        self, scores: Tensor, **context: Unpack[Context]
-    ) -> Tensor | Mapping[str, Tensor]:
+    def select(self, scores: Tensor, **context: Unpack[Context]) -> Tensor | Mapping[str, Tensor]:
         """Returns what the update learns from. Everything here.
 
         Args:

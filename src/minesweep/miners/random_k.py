@@ -24,9 +24,7 @@ class RandomK(Miner):
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
 
-    def __init__(
-        self, k: int | None = None, ratio: float | None = 0.75, **schedule: Any
-    ) -> None:
+    def __init__(self, k: int | None = None, ratio: float | None = 0.75, **schedule: Any) -> None:
         super().__init__(**schedule)
         self.k, self.ratio = k, ratio
         self._proposed_k = False

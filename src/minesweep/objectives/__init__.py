@@ -1,4 +1,4 @@
-"""Objectives: what a candidate is and how hard it is. One file each; the contract is in :mod:`.base`."""
+"""Objectives: what a candidate is and how hard it is; the contract is in :mod:`.base`."""
 
 from minesweep.objectives.base import Objective, Outcome, RowObjective
 from minesweep.objectives.classification import L2, CrossEntropy

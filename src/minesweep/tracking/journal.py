@@ -1,4 +1,4 @@
-"""The journal: one JSON object a line, written so that a kill at any moment loses nothing before it."""
+"""The journal: one JSON object a line; a kill at any moment loses nothing before it."""
 
 from __future__ import annotations
 

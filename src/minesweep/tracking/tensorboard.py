@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from minesweep.tracking.journal import Histogram, Row
@@ -25,7 +26,7 @@ class TensorBoard:
 
     def _histogram(self, name: str, histogram: Histogram, step: int) -> None:
         edges = histogram.edges
-        middles = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
+        middles = [(low + high) / 2 for low, high in pairwise(edges)]
         self._writer.add_histogram_raw(
             name,
             min=histogram.low,

@@ -8,9 +8,10 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
+import numpy as np
 from omegaconf import DictConfig
 
 from minesweep.config.identity import batch_and_selected, choice, plain, run_name
@@ -65,7 +66,9 @@ class WeightsAndBiases:
 
     def _convert(self, value: Any) -> Any:
         if isinstance(value, Histogram):
-            return self._wandb.Histogram(np_histogram=(value.counts, value.edges))
+            return self._wandb.Histogram(
+                np_histogram=(np.array(value.counts), np.array(value.edges))
+            )
         return value
 
     def finish(self, summary: Row | None, exit_code: int) -> None:
@@ -74,14 +77,17 @@ class WeightsAndBiases:
         self._run.finish(exit_code=exit_code)
 
 
-def mode() -> str:
+Mode = Literal["online", "offline", "disabled", "shared"]
+
+
+def mode() -> Mode:
     """``WANDB_MODE`` if set; else online where a key is configured and the host answers.
 
     The host is given one second: ``wandb.init`` itself would wait 100 for a missing network.
     """
     chosen = os.environ.get("WANDB_MODE")
     if chosen:
-        return chosen
+        return cast(Mode, chosen)  # wandb itself tells a wrong word
     host = urlparse(os.environ.get("WANDB_BASE_URL") or _default_host())
     if host.hostname and _has_key(host.hostname) and _answers(host.hostname, host.port or 443):
         return "online"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -70,7 +71,9 @@ class Diagnostics(nn.Module):
             values["train/accuracy_running"] = self.accuracy_sum / step
         if not isinstance(outcome.weights, Mapping):
             values |= self._selection(outcome.scores.double(), outcome.weights.double(), batch)
-        return {name: value.item() for name, value in values.items()}
+        row = {name: value.item() for name, value in values.items()}
+        # A share of nothing (no row seen twice yet) is not a value.
+        return {name: value for name, value in row.items() if math.isfinite(value)}
 
     def _selection(self, scores: Tensor, weights: Tensor, batch: Batch) -> dict[str, Tensor]:
         count = weights.sum()

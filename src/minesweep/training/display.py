@@ -48,7 +48,9 @@ class Display:
         self._bar.update(self._task, completed=row["step"], values="  ".join(values))
         validation = {name: value for name, value in row.items() if name.startswith("val/")}
         if validation and not self.console.is_terminal:
-            shown = "  ".join([*values, *(f"{name} {number:.4f}" for name, number in validation.items())])
+            shown = "  ".join(
+                [*values, *(f"{name} {number:.4f}" for name, number in validation.items())]
+            )
             self.console.print(f"{self.name}  step {row['step']}/{self.steps}  {shown}")
 
     def say(self, text: str) -> None:

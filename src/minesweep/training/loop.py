@@ -41,7 +41,9 @@ class Trainer:
         self.cfg, self.data, self.folder = cfg, data, folder
         n = cfg.trainer.batch_size
         if n > len(data.train):
-            raise UserError(f"trainer.batch_size={n} is more than the {len(data.train)} training examples")
+            raise UserError(
+                f"trainer.batch_size={n} is more than the {len(data.train)} training examples"
+            )
         self.steps = planned_steps(cfg, len(data.train))
         device = data.train.device
         torch.manual_seed(derive(cfg.seed, "init"))
@@ -119,7 +121,9 @@ class Trainer:
             self.model.load_state_dict(checkpoint.read(Path(path))["model"])
         except RuntimeError as error:
             lines = str(error).splitlines()
-            raise UserError(f"ckpt_path={path} does not fit the model: {lines[-1].strip()}") from None
+            raise UserError(
+                f"ckpt_path={path} does not fit the model: {lines[-1].strip()}"
+            ) from None
 
     # --- one step ----------------------------------------------------------------------------
 
@@ -196,7 +200,11 @@ class Trainer:
         self.row = {"step": step, "lr": self.rate, **self.diagnostics.row(outcome, batch, step)}
         if validate:
             self._validate()
-        return {**self.row, **(self.validation if validate else {}), **(histograms(outcome) if picture else {})}
+        return {
+            **self.row,
+            **(self.validation if validate else {}),
+            **(histograms(outcome) if picture else {}),
+        }
 
     def _validate(self) -> None:
         self.validation = {f"val/{k}": v for k, v in self.evaluate(self.data.val).items()}

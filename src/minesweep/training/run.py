@@ -104,9 +104,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
     return summary
 
 
-def _report_finished(
-    cfg: DictConfig, folder: RunFolder, summary: dict[str, Any]
-) -> dict[str, Any]:
+def _report_finished(cfg: DictConfig, folder: RunFolder, summary: dict[str, Any]) -> dict[str, Any]:
     if folder.status.get("sources") != sources():
         warnings.warn(
             f"{folder.path.name} was computed by other sources than these; "

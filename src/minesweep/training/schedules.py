@@ -20,7 +20,7 @@ def linear(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0
 
 
 def cosine(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0) -> LambdaLR:
-    """Along half a cosine to ``final`` times the optimizer's rate (SGDR, arXiv 1608.03983, eq. 5)."""
+    """Along half a cosine to ``final`` times the rate (SGDR, arXiv 1608.03983, eq. 5)."""
     return _schedule(
         optimizer, steps, warmup, lambda p: final + (1 - final) * (1 + math.cos(math.pi * p)) / 2
     )

@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Interrupted(SystemExit):
-    """Ends the process with the shell's status for a signal; passes through ``except Exception``."""
+    """Ends the process with the shell's status for a signal."""
 
 
 class Signals:
@@ -32,7 +32,10 @@ class Signals:
         self.received = number
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)

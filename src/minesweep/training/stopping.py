@@ -9,7 +9,7 @@ from minesweep.errors import UserError
 
 
 class EarlyStop:
-    """Says stop after ``patience`` validations without a better ``metric``; never without a patience.
+    """Says stop after ``patience`` validations in a row without a better ``metric``.
 
     Args:
         metric: A metric of the validation, e.g. ``val/loss``.

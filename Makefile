@@ -1,0 +1,50 @@
+# `make demo` and `make test` set everything up on a fresh machine. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+# The FAISS wheel: with a GPU's driver there, the GPU one. The two must never be installed together.
+FAISS ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# e.g. an index of CPU-only torch: make setup PIP_ARGS='--extra-index-url ...'
+PIP_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.minesweep-$(FAISS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train nk test test-full check clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv and install everything into it (once)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),joblib,slurm,bayes,dev]'
+	@rm -f $(VENV)/.minesweep-*
+	@touch $@
+
+demo: $(STAMP) ## Does mining help? On embedded data: no account, no network, about a minute
+	$(BIN)/python src/sweep.py sweeps/does_it_help.yaml dataset=digits study=demo logger=tensorboard trainer.progress=false
+
+train: $(STAMP) ## OHEM on MNIST
+	$(BIN)/python src/train.py
+
+nk: $(STAMP) ## The OHEM n:k table: 35 runs on MNIST, two at a time
+	$(BIN)/python src/sweep.py sweeps/nk.yaml --launcher joblib --jobs 2 trainer.progress=false
+
+test: $(STAMP) ## The tests, without the slow ones
+	$(BIN)/python -m pytest -q -n 2
+
+test-full: $(STAMP) ## All tests
+	$(BIN)/python -m pytest -q -n 2 -m ''
+
+check: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove .venv and caches; data/ and runs/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
