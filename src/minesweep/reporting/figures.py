@@ -166,7 +166,7 @@ def histogram(losses: LossHistogram, position: int) -> Figure:
     plot = make_subplots(
         cols=2,
         shared_yaxes=True,
-        subplot_titles=["scored batch", "selected for the update"],
+        subplot_titles=["scored", "selected"],
     )
     tops = np.maximum(losses.scored.max(axis=1), losses.selected.max(axis=1)) * 1.05
     for column, counts in enumerate((losses.scored, losses.selected), start=1):
@@ -228,7 +228,8 @@ def parallel(report: Report) -> Figure:
     for measure in report.measures:
         u, values = unit(measure.name), runs[measure.name]
         if values.notna().all():
-            label = measure.name.rsplit("/", 1)[-1].replace("_", " ")[:24]
+            _, equal, budget = measure.name.partition(" at equal ")
+            label = equal + budget.split(" ")[0] or words(measure.name)[:24]
             dimensions.append({"label": plain(label), "values": _short(values * u.factor)})
     u = unit(main)
     plot = go.Figure(
@@ -236,7 +237,7 @@ def parallel(report: Report) -> Figure:
             dimensions=dimensions,
             line={
                 "color": _short(runs[main] * u.factor),
-                "colorscale": "Cividis",
+                "colorscale": [[0, PALETTE[5]], [1, PALETTE[1]]],
                 "showscale": True,
                 "colorbar": {"title": {"text": u.sign.strip()}, "thickness": 12},
             },
@@ -265,7 +266,7 @@ def _layout() -> dict[str, Any]:
     return {
         "paper_bgcolor": clear,
         "plot_bgcolor": clear,
-        "margin": {"l": 60, "r": 15, "t": 30, "b": 50},
+        "margin": {"l": 60, "r": 15, "t": 40, "b": 50},
         "legend": {"orientation": "h", "y": -0.22},
         "hovermode": "closest",
         "autosize": True,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from minesweep.reporting.arms import Arm
 from minesweep.reporting.reading import UnreadableError, number, read_json
-from minesweep.reporting.settings import BACKWARD, Settings
+from minesweep.reporting.settings import Settings
 from minesweep.reporting.statistics import at_equal_budget
 from minesweep.reporting.study import Study
 from minesweep.reporting.units import words
@@ -119,4 +119,4 @@ def make_measures(
 def _amount(name: str, amount: float) -> str:
     if name == "seconds":
         return f"{amount:,.1f} benchmark seconds"
-    return f"{amount:,.0f} {'samples backpropagated' if name == words(BACKWARD) else name}"
+    return f"{amount:,.0f} {name}"

@@ -34,7 +34,7 @@ class Line:
     Attributes:
         arm: The arm's label.
         style: Its number among the shown arms: colour and dash follow from it.
-        x: ``[m]`` positions by axis: ``steps``, ``samples backward``, ``benchmark seconds``.
+        x: ``[m]`` positions by axis: ``steps``, ``samples backpropagated``, ``benchmark seconds``.
         mean: ``[m]``.
         low: ``[m]`` lower end of the 95 % interval; NaN for one seed.
         high: ``[m]`` upper end.

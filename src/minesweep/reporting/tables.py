@@ -48,33 +48,28 @@ def means(report: Report, measures: int | None = None) -> Table:
     keys = list(report.arms[0].values)
     short = short_names(keys)
     main = report.measures[0]
-    columns = [*(short[key] for key in keys), "seeds"]
-    columns += [measure.title for measure in shown]
     compared = bool(report.baselines)
+    columns = [*(short[key] for key in keys), "seeds", main.title]
     if compared:
-        columns += [
-            f"difference to baseline [95 %]{unit(main.name).points and ', points'}",
-            "p (Holm)",
-            "answer",
-        ]
+        points = unit(main.name).points and ", points"
+        columns += [f"difference to baseline [95 %]{points}", "p (Holm)", "answer"]
+    columns += [measure.title for measure in shown[1:]]
     if report.step_seconds:
         columns.append("seconds per step")
     rows = []
     for arm in report.arms:
         row = dict(report.table.loc[arm.label])
         cells = [show(arm.values[key]) for key in keys] + [show(row["seeds"])]
-        cells += [mean(m.name, row[f"{m.name} mean"], row[f"{m.name} half"]) for m in shown]
+        averages = [mean(m.name, row[f"{m.name} mean"], row[f"{m.name} half"]) for m in shown]
+        cells.append(averages[0])
         if compared:
             d, low, high, p, word = (
                 row[f"{main.name} {c}"] for c in ("difference", "low", "high", "p_holm", "answer")
             )
             baseline = "baseline" if arm.label in report.baselines.values() else DASH
             told = word if isinstance(word, str) else baseline
-            cells += [
-                difference(main.name, d, low, high, word=False),
-                probability(p),
-                told,
-            ]
+            cells += [difference(main.name, d, low, high, word=False), probability(p), told]
+        cells += averages[1:]
         if report.step_seconds:
             cells.append(f"{row['seconds per step']:.3g}")
         rows.append([clean(cell) for cell in cells])
@@ -198,8 +193,9 @@ def to_console(table: Table) -> RenderableType:
     for position, column in enumerate(table.columns):
         texts = [row[position] for row in table.rows]
         numeric = all(text[:1] in DASH + "+\N{MINUS SIGN}<0123456789" for text in texts)
-        # A number is never broken; words may be.
-        least = max(map(len, texts), default=0) if numeric else None
+        # A number is never broken; a phrase may be, between its words.
+        parts = texts if numeric else [word for text in texts for word in text.split()]
+        least = max(map(len, parts), default=0)
         justify: Literal["left", "right"] = "right" if numeric else "left"
         shown.add_column(Text(column), justify=justify, min_width=least)
     for row in table.rows:
@@ -212,6 +208,8 @@ def print_report(report: Report) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
     # A terminal is narrow: the other measures are in the files.
     console.print(to_console(means(report, measures=1)))
     for note in report.notes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 DASH = "\N{EN DASH}"
 """Stands for a value that there is not."""
 _SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
+_WORDS = {"samples/backward": "samples backpropagated", "samples/forward": "samples scored"}
 _LOWER = re.compile(r"loss|error|seconds|perplexity")
 
 
@@ -62,7 +63,7 @@ def lower_is_better(metric: str) -> bool:
 
 def words(metric: str) -> str:
     """``test/accuracy_best`` as ``test accuracy best``."""
-    return metric.replace("/", " ").replace("_", " ")
+    return _WORDS.get(metric, metric.replace("/", " ").replace("_", " "))
 
 
 def probability(p: float) -> str:
