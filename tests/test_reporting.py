@@ -253,6 +253,7 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
     assert result.baselines == {"ohem": "random_k"}
     assert any("ohem: optimizer.lr = 0.1 (the edge" in note for note in result.notes)
     assert "no difference seen" in result.verdict.overall
+    assert any("the same on every seed: random_k; ohem" in note for note in result.notes)
 
 
 def test_equal_seconds_need_a_quiet_benchmark(tmp_path: Path) -> None:

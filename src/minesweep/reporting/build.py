@@ -139,6 +139,12 @@ def analyse(
     )
     table = _table(runs, arms, measures, comparisons, step_seconds)
     _note_seeds(runs, arms, notes)
+    counts = runs.groupby("arm")[settings.metric].count().reindex(table.index)
+    equal = list(table.index[table[f"{settings.metric} half"].isna() & (counts > 1)])
+    if equal:
+        notes.append(
+            f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
+        )
     verdict = _verdict(runs, arms, settings, measures, comparisons)
     return Report(
         study=study,
