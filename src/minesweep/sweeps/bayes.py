@@ -10,20 +10,23 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from minesweep.errors import UserError
 from minesweep.sweeps.parameters import Parameter, write
-from minesweep.sweeps.plan import Planner, Trial
+from minesweep.sweeps.plan import Planner, Trial, study_folders
 from minesweep.sweeps.spec import Sweep
-from minesweep.sweeps.trials import choices
+from minesweep.sweeps.trials import choices, limit, random_trial
 from minesweep.training.folder import read_json
 
 if TYPE_CHECKING:
     from minesweep.sweeps.engine import Options, Runner
+
+
+PROBES = 20
+"""How many random points of a search are composed before it starts."""
 
 
 class Search:
@@ -31,7 +34,6 @@ class Search:
 
     Args:
         sweep: The sweep; its metric says what to search for.
-        folder: The study's folder, in which the suggestions are kept.
         planner: Composes the trials.
         options: Seed, number of trials, trials at a time, fixed overrides.
 
@@ -39,37 +41,32 @@ class Search:
         UserError: Optuna is not installed, or the search has no end.
     """
 
-    def __init__(self, sweep: Sweep, folder: Path, planner: Planner, options: Options) -> None:
+    def __init__(self, sweep: Sweep, planner: Planner, options: Options) -> None:
         try:
             import optuna
         except ImportError:
             raise UserError("method: bayes needs Optuna: pip install 'minesweep[bayes]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        caps = [number for number in (options.count, sweep.run_cap) if number is not None]
-        if not caps:
-            raise UserError(
-                f"{sweep.path}: method: bayes has no end; add run_cap: 20, or --count 20"
-            )
         assert sweep.metric is not None
-        self._sweep, self._metric, self._planner, self._cap = (
-            sweep,
-            sweep.metric,
-            planner,
-            min(caps),
-        )
+        self._sweep, self._metric, self._planner = sweep, sweep.metric, planner
+        self.total = limit(sweep, options.count) or 0
         self._seed, self._jobs = options.seed, options.jobs
         asked = repr((sweep.parameters, sweep.metric, sweep.fixed, options.fixed, options.seed))
         digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+        # The points of a search are not known before it: some others have to compose instead.
+        probes = [random_trial(sweep.parameters, options.seed, i) for i in range(PROBES)]
+        folder = study_folders(planner.plan(probes))[0]
         self._file = folder / f"bayes-{digest}.jsonl"
         self._swept = [p for p in sweep.parameters if p.distribution != "constant"]
         self.planned: list[Trial] = []
+        self._plan(self._suggestions())
 
     def run(self, runner: Runner) -> None:
         """Suggests and runs trials until there are as many as asked for."""
         while True:
             self._plan(self._suggestions())
             runner.run(self.planned, wait=False)
-            if len(self._suggestions()) >= self._cap:
+            if len(self._suggestions()) >= self.total:
                 break
             self._suggest()
         self._plan(self._suggestions())
@@ -90,14 +87,14 @@ class Search:
         if not self._file.exists():
             return []
         whole, _, _ = self._file.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()][: self._cap]
+        return [json.loads(line) for line in whole.splitlines()][: self.total]
 
     def _suggest(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self._file}.lock"):
             earlier = self._suggestions()
             self._plan(earlier)
-            new = self._ask(earlier, min(self._jobs, self._cap - len(earlier)))
+            new = self._ask(earlier, min(self._jobs, self.total - len(earlier)))
             lines = "".join(json.dumps(suggestion) + "\n" for suggestion in [*earlier, *new])
             part = self._file.with_suffix(".part")
             part.write_text(lines)

@@ -17,26 +17,30 @@ if TYPE_CHECKING:
     from minesweep.sweeps.engine import Options
 
 
-def announce(sweep: Sweep, planned: Sequence[Trial], options: Options, console: Console) -> None:
-    """Says what will be run, how much of it is done, and how long the rest may take."""
-    if sweep.method == "bayes":
-        cap = options.count or sweep.run_cap
-        console.print(f"{sweep.path}: bayes search, {cap} trials, chosen one after another")
-        total, left, finished = cap or 0, cap or 0, []
-    else:
-        finished = [trial for trial in planned if trial.finished]
-        total, left = len(planned), len(planned) - len(finished)
-        console.print(f"{sweep.path}: {sweep.method}, {total} trials, {len(finished)} finished")
+def announce(
+    sweep: Sweep, planned: Sequence[Trial], total: int, options: Options, console: Console
+) -> None:
+    """Says what will be run, how much of it is done, and how long the rest may take.
+
+    Args:
+        sweep: The sweep.
+        planned: The trials that are known already.
+        total: How many there will be; more than are known in a search.
+        options: The command line.
+        console: Where to say it.
+    """
+    finished = [trial for trial in planned if trial.finished]
+    left = total - len(finished)
+    console.print(f"{sweep.path}: {sweep.method}, {total} trials, {len(finished)} finished")
     for note in sweep.notes:
         console.print(f"note: {note}")
     if left:
         console.print(estimate(planned, finished, left, options.jobs))
     if options.check:
-        for trial in planned if sweep.method != "bayes" else ():
+        for trial in planned:
             state = trial.status.get("state", "to do")
             console.print(f"  {trial.folder.name}  {state:11}  {trial.label}")
-        print_folders = ", ".join(str(folder) for folder in study_folders(planned))
-        console.print(f"runs go to {print_folders}; nothing was run")
+        console.print("nothing was run")
 
 
 def estimate(planned: Sequence[Trial], finished: Sequence[Trial], left: int, jobs: int) -> str:

@@ -27,14 +27,12 @@ from minesweep.sweeps.metrics import check_metric
 from minesweep.sweeps.plan import Compose, Planner, Trial, cores, study_folders
 from minesweep.sweeps.progress import SweepProgress
 from minesweep.sweeps.spec import Sweep, read
-from minesweep.sweeps.trials import random_trial, trials
+from minesweep.sweeps.trials import trials
 from minesweep.training.folder import RunBusy
 
 Launch = Callable[..., Sequence[JobReturn]]
-PROBES = 20
-"""How many points of a bayes search are composed before it starts."""
-STOP_SECONDS = 30.0
-"""How long running trials may take to write a checkpoint when the sweep is stopped."""
+GRACE_SECONDS, STOP_SECONDS = 2.0, 30.0
+"""How long trials in other processes may take to stop: of themselves, and when they are told."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +72,20 @@ def run_sweep(
     threads = max(1, cores() // options.jobs) if options.jobs > 1 else None
     planner = Planner(sweep, compose, options.fixed, None if "slurm" in launcher else threads)
     runner = Runner(launch, launcher, options)
-    if sweep.method == "bayes":
-        planned = planner.plan(
-            [random_trial(sweep.parameters, options.seed, i) for i in range(PROBES)]
-        )
-    else:
-        planned = planner.plan(trials(sweep, options.count, options.seed))
-    announce(sweep, planned, options, console)
-    if options.check:
-        return [trial for trial in planned if trial.finished]
     search = None
     if sweep.method == "bayes":
         from minesweep.sweeps.bayes import Search
 
-        search = Search(sweep, study_folders(planned)[0], planner, options)
-        planned = search.planned
-    progress = SweepProgress(planned, sweep.metric, console)
-    with _say_how_to_go_on(sweep, planned, console), runner.stoppable(), progress:
+        search = Search(sweep, planner, options)
+        planned, total = search.planned, search.total
+    else:
+        planned = planner.plan(trials(sweep, options.count, options.seed))
+        total = len(planned)
+    announce(sweep, planned, total, options, console)
+    if options.check:
+        return [trial for trial in planned if trial.finished]
+    progress = SweepProgress(planned, total, sweep.metric, console)
+    with _say_how_to_go_on(sweep, planned, total, console), runner.stoppable(), progress:
         if search is not None:
             search.run(runner)
         else:
@@ -109,11 +104,11 @@ class Runner:
 
     def __init__(self, launch: Launch, launcher: str, options: Options) -> None:
         self._launch, self._launcher, self._options = launch, launcher, options
-        self._tries: Counter[str] = Counter()
+        self._tries: Counter[Path] = Counter()
         self._jobs_launched = 0
         self._current: Sequence[Trial] = ()
-        self.reasons: dict[str, str] = {}
-        """Why a trial failed for good, by its identity."""
+        self.reasons: dict[Path, str] = {}
+        """Why a trial failed for good, by its folder."""
 
     def run(self, trials: Sequence[Trial], wait: bool = True) -> None:
         """Runs what is not finished; trials that another process runs are left for the end.
@@ -122,7 +117,7 @@ class Runner:
             trials: What to run.
             wait: Whether to wait for those others; else they are left to them.
         """
-        while pending := [t for t in trials if not t.finished and t.identity not in self.reasons]:
+        while pending := [t for t in trials if not t.finished and t.folder not in self.reasons]:
             busy = []
             for chunk in self._chunks(pending):
                 # Another process may have finished some since the round began.
@@ -175,11 +170,15 @@ class Runner:
         status = trial.status
         if result is None and status.get("state") not in ("running", "failed"):
             return False  # it never began
-        self._tries[trial.identity] += 1
-        if self._tries[trial.identity] > self._options.retries:
-            reason = status.get("reason") if status.get("state") == "failed" else None
-            last_words = f"{type(error).__name__}: {error}" if error else "its process was killed"
-            self.reasons[trial.identity] = " ".join(str(reason or last_words).split())
+        self._tries[trial.folder] += 1
+        if self._tries[trial.folder] > self._options.retries:
+            if error is not None:
+                reason = f"{type(error).__name__}: {error}"
+            elif result is not None:
+                reason = "the program ended, but the run is not finished"
+            else:
+                reason = status.get("reason") or "its process was killed"
+            self.reasons[trial.folder] = " ".join(reason.split())
         return False
 
     @contextmanager
@@ -193,13 +192,13 @@ class Runner:
         def stop(number: int, frame: FrameType | None) -> None:
             for other in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(other, signal.SIG_IGN)
-            running = [trial for trial in self._current if trial.busy]
             if self._launcher != "basic":
-                _tell_children(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while running and time.monotonic() < deadline:
-                time.sleep(0.1)
-                running = [trial for trial in running if trial.busy]
+                running = [trial for trial in self._current if trial.busy]
+                # A terminal told them as well; a second signal would cost the checkpoint.
+                running = _wait_for(running, GRACE_SECONDS)
+                if running:
+                    _tell_children(signal.SIGTERM)
+                    _wait_for(running, STOP_SECONDS)
             raise SystemExit(128 + number)
 
         old = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -219,6 +218,16 @@ def _submitit_errors() -> tuple[type[Exception], ...]:
     return FailedJobError, UncompletedJobError
 
 
+def _wait_for(trials: Sequence[Trial], seconds: float) -> list[Trial]:
+    """Waits until the trials' processes have let go of them; returns those that have not."""
+    deadline = time.monotonic() + seconds
+    running = [trial for trial in trials if trial.busy]
+    while running and time.monotonic() < deadline:
+        time.sleep(0.1)
+        running = [trial for trial in running if trial.busy]
+    return running
+
+
 def _tell_children(number: int) -> None:
     """Sends a signal to the processes that this one started (Linux; elsewhere to none)."""
     for listing in Path("/proc/self/task").glob("*/children"):
@@ -227,13 +236,15 @@ def _tell_children(number: int) -> None:
 
 
 @contextmanager
-def _say_how_to_go_on(sweep: Sweep, planned: Sequence[Trial], console: Console) -> Iterator[None]:
+def _say_how_to_go_on(
+    sweep: Sweep, planned: Sequence[Trial], total: int, console: Console
+) -> Iterator[None]:
     try:
         yield
     except SystemExit:
         done = sum(trial.finished for trial in planned)
         console.print(
-            f"{sweep.path}: stopped with {done} of {len(planned)} trials finished; "
+            f"{sweep.path}: stopped with {done} of {total} trials finished; "
             "the same command goes on from here"
         )
         raise
@@ -253,9 +264,9 @@ def _conclude(
                 print_report(report(folder))
             except UserError as error:
                 console.print(f"no report of {folder}: {error}")
-    failed = [trial for trial in planned if trial.identity in runner.reasons]
+    failed = [trial for trial in planned if trial.folder in runner.reasons]
     for trial in failed:
-        console.print(f"failed: {trial.folder} ({trial.label}): {runner.reasons[trial.identity]}")
+        console.print(f"failed: {trial.folder} ({trial.label}): {runner.reasons[trial.folder]}")
     if failed:
         raise UserError(
             f"{sweep.path}: {len(failed)} of {len(planned)} trials failed; "

@@ -15,12 +15,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from minesweep.config.checks import check, check_fit
 from minesweep.config.compose import explain
-from minesweep.config.identity import identity, run_folder
+from minesweep.config.identity import run_folder
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import Sweep
 from minesweep.training.folder import RunBusy, RunFolder
@@ -34,15 +34,13 @@ class Trial:
 
     Attributes:
         overrides: What the launcher gets.
-        folder: Where the run lies, which follows from what it computes.
-        identity: What it computes.
+        folder: Where the run lies. Its name holds a hash of what it computes.
         label: The swept keys and their values, for a person.
         max_steps: How long it will be, where the configuration alone says so.
     """
 
     overrides: tuple[str, ...]
     folder: Path
-    identity: str
     label: str
     max_steps: int | None = None
 
@@ -53,8 +51,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        status = self.status
-        return status.get("state") == "finished" and status.get("identity") == self.identity
+        return self.status.get("state") == "finished"
 
     @property
     def busy(self) -> bool:
@@ -85,13 +82,17 @@ class Planner:
         for word in self._fixed:
             if _parse(word).is_sweep_override():
                 raise UserError(f"'{word}' names several values: sweep them in the file")
+            if _parse(word).key_or_group == "resume":
+                raise UserError(
+                    f"'{word}': a sweep goes on where it stopped; move its runs away to begin anew"
+                )
         self._fixed_keys = {_parse(word).key_or_group for word in self._fixed}
         self._constant = {p.name for p in sweep.parameters if p.distribution == "constant"}
         self._neutral = ["trainer.progress=false"]
         if threads is not None and "trainer.threads" not in self._fixed_keys:
             self._neutral.append(f"trainer.threads={threads}")
         self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._fitting: set[str] = set()
+        self._fitting: set[tuple[str, str]] = set()
         self._groups: dict[str, bool] = {}
 
     def plan(self, trials: Sequence[Sequence[str]]) -> list[Trial]:
@@ -100,10 +101,10 @@ class Planner:
         Raises:
             UserError: A trial does not compose, or its values cannot be meant.
         """
-        planned: dict[str, Trial] = {}
+        planned: dict[Path, Trial] = {}
         for trial in trials:
             found = self._plan(trial)
-            planned.setdefault(found.identity, found)
+            planned.setdefault(found.folder, found)
         return list(planned.values())
 
     def _plan(self, trial: Sequence[str]) -> Trial:
@@ -113,21 +114,18 @@ class Planner:
         label = " ".join(word for word in swept if word.partition("=")[0] not in self._constant)
         try:
             cfg = self._config(overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            message = explain(error, overrides)
-            raise UserError(f"{self._sweep.path}: {message}") from error
-        try:
             check(cfg)
             self._check_fit(cfg)
-            digest, folder = identity(cfg), run_folder(cfg)
-        except (UserError, OmegaConfBaseException) as error:
-            message = " ".join(str(error).split())
+            folder = run_folder(cfg)
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            known = isinstance(error, UserError)
+            message = " ".join((str(error) if known else explain(error, overrides)).split())
             raise UserError(f"{self._sweep.path}: trial {label}: {message}") from error
-        return Trial(tuple(overrides), folder, digest, label, cfg.trainer.max_steps)
+        return Trial(tuple(overrides), folder, label, cfg.trainer.max_steps)
 
     def _check_fit(self, cfg: DictConfig) -> None:
         """What only the classes can tell: each pair of miner and objective is asked once."""
-        pair = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, ["miner", "objective"]), resolve=True)
+        pair = (cfg.miner._target_, cfg.objective._target_)
         if pair not in self._fitting:
             from minesweep.config.build import build, find_user_code
 

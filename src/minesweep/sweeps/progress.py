@@ -44,12 +44,13 @@ class Watch:
     """Reads the standing of a sweep from its run folders.
 
     Args:
-        trials: All trials; the list may grow.
+        trials: The trials so far; a search's list grows.
+        total: How many there will be.
         metric: What the best is judged by; None for none.
     """
 
-    def __init__(self, trials: Sequence[Trial], metric: Metric | None) -> None:
-        self._trials, self._metric = trials, metric
+    def __init__(self, trials: Sequence[Trial], total: int, metric: Metric | None) -> None:
+        self._trials, self._total, self._metric = trials, total, metric
         self._started = time.time()
         self._done_before = sum(trial.finished for trial in trials)
         self._share_before: dict[Path, float] = {}
@@ -76,7 +77,7 @@ class Watch:
                 failed += 1
         done = len(self._finished)
         gained += done - self._done_before
-        left = len(self._trials) - done - failed - done_of_running
+        left = self._total - done - failed - done_of_running
         # What was done since the sweep began, by whichever process, tells what the rest takes.
         pace = (time.time() - self._started) / gained if gained > 0 else None
         return Standing(done, running, failed, pace and max(left, 0.0) * pace, self._best())
@@ -116,9 +117,11 @@ class Watch:
 class SweepProgress:
     """Shows the standing while entered: a bar on a terminal, a line per finished run elsewhere."""
 
-    def __init__(self, trials: Sequence[Trial], metric: Metric | None, console: Console) -> None:
-        self._trials, self._metric, self._console = trials, metric, console
-        self._watch = Watch(trials, metric)
+    def __init__(
+        self, trials: Sequence[Trial], total: int, metric: Metric | None, console: Console
+    ) -> None:
+        self._total, self._metric, self._console = total, metric, console
+        self._watch = Watch(trials, total, metric)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._said: set[Path] = set()
@@ -130,7 +133,7 @@ class SweepProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=len(trials), words="")
+        self._task = self._bar.add_task("", total=total, words="")
 
     def __enter__(self) -> Self:
         self._watch.standing()
@@ -156,13 +159,12 @@ class SweepProgress:
 
     def _show(self) -> None:
         standing = self._watch.standing()
-        total = len(self._trials)
         words = describe(standing, self._metric)
-        self._bar.update(self._task, completed=standing.done, total=total, words=words)
+        self._bar.update(self._task, completed=standing.done, words=words)
         for folder in self._watch.newly_finished(self._said):
             self._said.add(folder)
             if not self._console.is_terminal:
-                line = f"[{len(self._said)}/{total}] {folder.name} finished; {words}"
+                line = f"[{len(self._said)}/{self._total}] {folder.name} finished; {words}"
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -26,14 +26,26 @@ def trials(sweep: Sweep, count: int | None = None, seed: int = 0) -> list[list[s
     Raises:
         UserError: A random sweep without an end.
     """
-    last = min((number for number in (count, sweep.run_cap) if number is not None), default=None)
+    last = limit(sweep, count)
+    if last is None:
+        return list(grid(sweep.parameters))
     if sweep.method == "grid":
         return list(itertools.islice(grid(sweep.parameters), last))
-    if last is None:
+    return [random_trial(sweep.parameters, seed, index) for index in range(last)]
+
+
+def limit(sweep: Sweep, count: int | None = None) -> int | None:
+    """How many trials there are at most; None for all of a grid.
+
+    Raises:
+        UserError: The sweep has no end.
+    """
+    last = min((number for number in (count, sweep.run_cap) if number is not None), default=None)
+    if last is None and sweep.method != "grid":
         raise UserError(
             f"{sweep.path}: method: {sweep.method} has no end; add run_cap: 20 to it, or --count 20"
         )
-    return [random_trial(sweep.parameters, seed, index) for index in range(last)]
+    return last
 
 
 def grid(parameters: tuple[Parameter, ...]) -> Iterator[list[str]]:
