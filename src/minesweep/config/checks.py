@@ -86,6 +86,9 @@ def _check_number(
     value: Any = OmegaConf.select(cfg, key, default=missing)
     if value is missing or (value is None and optional):
         return
+    if key == "trainer.eval_every" and isinstance(value, DictConfig):
+        _check_stages(key, value)
+        return
     allowed = f"[{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
     word = "a whole number" if kind is int else "a number"
     right_kind = isinstance(value, int | float) and not isinstance(value, bool)
@@ -93,6 +96,19 @@ def _check_number(
         null = " or null" if optional else ""
         raise UserError(
             f"{key}={value} must be {word} {allowed}{null}".replace("number [", "number in [")
+        )
+
+
+def _check_stages(key: str, stages: DictConfig) -> None:
+    """``{0: 25, 300: 100}``: from which step on, and every how many steps."""
+    whole = all(
+        isinstance(number, int) and not isinstance(number, bool) and number >= low
+        for start, every in stages.items()
+        for number, low in ((start, 0), (every, 1))
+    )
+    if not whole or 0 not in stages:
+        raise UserError(
+            f"{key}={stages} must map steps to intervals, from step 0 on, e.g. {{0: 25, 300: 100}}"
         )
 
 

@@ -120,7 +120,9 @@ def suggest(key: str, known: Sequence[str]) -> str:
             return f"; did you mean '{'.'.join(parts[start:])}'?"
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     leaf = [name for name in known if name.endswith("." + parts[-1])]
-    guess = nearest(key, siblings) or nearest(key, leaf) or nearest(key, known)
+    if leaf:
+        return f"; did you mean '{leaf[0]}'?"
+    guess = nearest(key, siblings) or nearest(key, known)
     if not guess and siblings and "." in key:
         return f"; known: {', '.join(sorted(siblings))}"
     return guess

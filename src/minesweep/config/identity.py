@@ -14,6 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from minesweep.errors import UserError
 from minesweep.sizes import chosen_k
 
+CAMEL = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+"""Between the words of RandomK, MLP or SiameseLSTM."""
+
 NEUTRAL = (
     "hydra",
     "paths",
@@ -68,7 +71,7 @@ def run_folder(cfg: DictConfig) -> Path:
 def choice(cfg: DictConfig, group: str) -> str:
     """What was chosen in a group: the node's ``name``, else its class in snake case."""
     node = cfg[group]
-    name = node.get("name") or re.sub(r"(?<!^)(?=[A-Z])", "_", node["_target_"].rsplit(".", 1)[-1])
+    name = node.get("name") or re.sub(CAMEL, "_", node["_target_"].rsplit(".", 1)[-1])
     return re.sub(r"[^\w.-]", "_", str(name)).lower()
 
 

@@ -1,0 +1,77 @@
+"""What the tests share: quiet threads, runs in a temporary folder, no tracking but the journal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+pytest_plugins = ["wandb_server"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Two test processes on two cores: more threads only get in each other's way.
+    torch.set_num_threads(1)
+    if SHARED.is_dir():
+        os.environ.setdefault("MINESWEEP_DATA", str(SHARED))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's runs go."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("MINESWEEP_RUNS", str(folder))
+    return folder
+
+
+SMALL = ("dataset=digits", "logger=none", "trainer.batch_size=64", "trainer.max_steps=30")
+"""Half a second of training."""
+
+Train = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def train() -> Train:
+    """``train("miner=ohem", ...)``: a small run on digits in this process; returns its summary."""
+    from minesweep.config.compose import compose
+    from minesweep.training.run import run
+
+    def start(*overrides: str, config_dir: Path | None = None) -> dict[str, Any]:
+        return run(compose([*SMALL, "trainer.progress=false", *overrides], config_dir))
+
+    return start
+
+
+@pytest.fixture
+def cli(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``cli("miner.k=3")``: the real ``python src/train.py`` in a process of its own."""
+
+    def start(*words: str, entry: str = "train") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "src" / f"{entry}.py"), *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+        )
+
+    return start
+
+
+def choices(group: str) -> list[str]:
+    """Every choice of a group, so that a new file is tested without a new test."""
+    folder = ROOT / "conf" / group
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
