@@ -195,11 +195,17 @@ def test_a_trial_is_what_the_command_line_makes_of_its_overrides(
     axes = {
         "miner": {"values": ["ohem", "random_k"]},
         "objective": {"values": ["l2", "cross_entropy"]},
-        "miner.start": {"values": [0.1]},
+        "seed": {"value": 0},
+        "miner.start": {"value": 0.1},
         "optimizer.lr": {"values": [0.01, "${miner.start}"]},
     }
-    for trial in sweep(write_sweep(tmp_path, axes), count=30):
+    path = write_sweep(tmp_path, axes)
+    planned = sweep(path)
+    assert len(planned) == 8
+    for trial, written in zip(planned, plan_of(path), strict=True):
         assert run_folder(compose(trial.overrides)) == trial.folder
+        # And the same run as W&B's agent would start, which adds nothing of ours.
+        assert run_folder(compose(written)) == trial.folder
 
 
 @pytest.mark.parametrize(
@@ -426,6 +432,36 @@ def test_the_standing_in_words() -> None:
     ]
 
 
+def test_hyperband_stops_a_hopeless_training(sweep: Any, tmp_path: Path) -> None:
+    from minesweep.training.run import run
+
+    path = write_sweep(
+        tmp_path,
+        {
+            "seed": {"value": 0},
+            "optimizer.lr": {"values": [0.01, 1.0e-7]},
+            "trainer.eval_every": {"value": 5},
+        },
+        early_terminate={"type": "hyperband", "min_iter": 2, "eta": 3},
+    )
+    good, bad = sweep(path, task=run)
+    assert good.status["step"] == 20
+    assert bad.status["step"] == 10  # the second validation: its first bracket
+    assert bad.status["state"] == "finished"
+
+
+def test_code_beside_ones_own_configuration(runs: Path, tmp_path: Path) -> None:
+    """A miner from outside the repository is found when the sweep is checked."""
+    mine = tmp_path / "mine"
+    (mine / "miner").mkdir(parents=True)
+    (mine / "miner" / "mine.yaml").write_text("_target_: my_miner.Mine\n")
+    code = "from minesweep.miners.all import All\n\nclass Mine(All):\n    pass\n"
+    (mine / "my_miner.py").write_text(code)
+    path = write_sweep(tmp_path, {"miner": {"value": "mine"}})
+    output = finish(start(path, runs, "--check", "--config-dir", str(mine)))
+    assert "mine-n64" in output
+
+
 # --- real trainings -----------------------------------------------------------------------------
 
 
@@ -478,6 +514,7 @@ RANDOM = {
 
 def killed_and_restarted(path: Path, runs: Path, kills: int, luck: random.Random) -> None:
     """Kills the sweep at random moments, starts it again each time, lets the last one finish."""
+    previous: dict[str, int] = {}
     for kill in range(kills):
         process = start(path, runs)
         goal = luck.randint(2 * kill, 2 * kill + 2)
@@ -491,8 +528,7 @@ def killed_and_restarted(path: Path, runs: Path, kills: int, luck: random.Random
         process.communicate()
         before = finished_at(runs)
         assert len(before) < 12
-        if kill:
-            assert previous.items() <= before.items()  # noqa: F821
+        assert previous.items() <= before.items(), "a finished trial was computed again"
         previous = before
     finish(start(path, runs))
     assert previous.items() <= finished_at(runs).items()

@@ -232,9 +232,7 @@ WANDB_SCHEMA = {
                     ["values", "probabilities"],
                     False,
                 ),
-                node(
-                    "int_uniform", {"min": INTEGER, "max": INTEGER}, ["min", "max"], False
-                ),
+                node("int_uniform", {"min": INTEGER, "max": INTEGER}, ["min", "max"], False),
                 node("uniform", BOUNDS, ["min", "max"], False),
                 node("q_uniform", {**BOUNDS, "q": POSITIVE}, ["min", "max"], True),
                 node("log_uniform_values", {**BOUNDS, "min": POSITIVE}, ["min", "max"], True),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -58,6 +59,8 @@ class MinesweepSweeper(Sweeper):
 
         config = self.config
         assert config is not None
+        # As in a job: where a user's own code lies is read from there.
+        HydraConfig.instance().set_config(config)
         loader = self.hydra_context.config_loader
         return run_sweep(
             Options(**self.options, fixed=tuple(arguments)),

@@ -18,10 +18,25 @@ LOGGED = (
     "train/loss_batch",
     "train/loss_selected",
     "val/accuracy",
+    "val/accuracy_fixed",
+    "val/average_precision",
+    "val/f1",
+    "val/f1_fixed",
     "val/loss",
+    "val/roc_auc",
 )
 """Scalars of the journal."""
-SUMMARISED = ("test/accuracy", "test/accuracy_best", "test/loss", "val/accuracy_best")
+SUMMARISED = (
+    "test/accuracy",
+    "test/accuracy_best",
+    "test/average_precision",
+    "test/f1",
+    "test/loss",
+    "test/roc_auc",
+    "test/roc_auc_best",
+    "val/accuracy_best",
+    "val/roc_auc_best",
+)
 """Further ones that only a finished run has."""
 
 

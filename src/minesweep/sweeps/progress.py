@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from minesweep.sweeps.history import History
 from minesweep.sweeps.plan import Trial
@@ -88,8 +90,11 @@ class Watch:
 
     def _alive(self, folder: Path) -> bool:
         """Whether a run that says it is running has written since this sweep began."""
-        files = (folder / "status.json", folder / "journal.jsonl")
-        return any(f.exists() and f.stat().st_mtime >= self._started - 1 for f in files)
+        for name in ("status.json", "journal.jsonl"):
+            with suppress(OSError):
+                if (folder / name).stat().st_mtime >= self._started - 1:
+                    return True
+        return False
 
     def _share(self, folder: Path, status: dict[str, Any]) -> float:
         """The share of a running trial that is done; notes its present value of the metric."""
@@ -126,10 +131,11 @@ class SweepProgress:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._said: set[Path] = set()
         self._bar = Progress(
-            TextColumn("sweep"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(Column(no_wrap=True)),
+            # Where the terminal is narrow, the words give way, not the numbers before them.
+            TextColumn("{task.fields[words]}", table_column=Column(ratio=1, no_wrap=True)),
+            expand=True,
             console=console,
             disable=not console.is_terminal,
         )
