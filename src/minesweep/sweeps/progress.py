@@ -132,7 +132,7 @@ class SweepProgress:
         self._said: set[Path] = set()
         self._bar = Progress(
             BarColumn(bar_width=12),
-            MofNCompleteColumn(Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             # Where the terminal is narrow, the words give way, not the numbers before them.
             TextColumn("{task.fields[words]}", table_column=Column(ratio=1, no_wrap=True)),
             expand=True,
