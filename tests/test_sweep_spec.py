@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minesweep.errors import UserError
+from minesweep.sweeps.metrics import check_metric
 from minesweep.sweeps.parameters import DISTRIBUTIONS, check_value, read_parameters, write
 from minesweep.sweeps.spec import parse, read
 
@@ -358,3 +359,41 @@ def test_a_value_is_written_as_the_agent_writes_it(value: Any) -> None:
 
     agent = create_sweep_command_args({"args": {"key": {"value": value}}})
     assert agent["args_no_hyphens"] == [write("key", value)]
+
+
+class Objective:
+    monitor = "val/accuracy"
+
+
+class Ranking(Objective):
+    monitor = "val/roc_auc"
+
+
+class Declared(Ranking):
+    evaluates = ("roc_auc", "f1")
+
+
+@pytest.mark.parametrize(
+    ("objective", "right", "wrong"),
+    [
+        (Objective, ["val/accuracy", "test/loss", "val/accuracy_best", "lr"], ["val/f1", "acc"]),
+        (
+            Ranking,
+            ["val/roc_auc", "val/roc_auc_best", "val/anything", "test/anything"],
+            ["roc_auc"],
+        ),
+        (
+            Declared,
+            ["val/f1", "test/f1_best", "samples/backward"],
+            ["val/accuracy", "test/anything"],
+        ),
+    ],
+)
+def test_the_metric_is_one_that_the_objective_evaluates(
+    objective: Any, right: list[str], wrong: list[str]
+) -> None:
+    for name in right:
+        check_metric(parse(sweep(metric={"name": name}), Path("x.yaml")), [objective()])
+    for name in wrong:
+        with pytest.raises(UserError, match=f"no run logs {name}"):
+            check_metric(parse(sweep(metric={"name": name}), Path("x.yaml")), [objective()])

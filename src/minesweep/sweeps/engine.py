@@ -68,7 +68,6 @@ def run_sweep(
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     sweep = read(options.file)
-    check_metric(sweep)
     threads = max(1, cores() // options.jobs) if options.jobs > 1 else None
     planner = Planner(sweep, compose, options.fixed, None if "slurm" in launcher else threads)
     runner = Runner(launch, launcher, options)
@@ -81,6 +80,7 @@ def run_sweep(
     else:
         planned = planner.plan(trials(sweep, options.count, options.seed))
         total = len(planned)
+    check_metric(sweep, planner.objectives)
     announce(sweep, planned, total, options, console)
     if options.check:
         return [trial for trial in planned if trial.finished]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
@@ -24,6 +24,9 @@ from minesweep.config.identity import run_folder
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import Sweep
 from minesweep.training.folder import RunBusy, RunFolder
+
+if TYPE_CHECKING:
+    from minesweep.objectives.base import Objective
 
 Compose = Callable[[Sequence[str]], DictConfig]
 
@@ -92,8 +95,13 @@ class Planner:
         if threads is not None and "trainer.threads" not in self._fixed_keys:
             self._neutral.append(f"trainer.threads={threads}")
         self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._fitting: set[tuple[str, str]] = set()
+        self._fitting: dict[tuple[str, str], Objective] = {}
         self._groups: dict[str, bool] = {}
+
+    @property
+    def objectives(self) -> Collection[Objective]:
+        """The objectives of the trials so far, one for each class and miner."""
+        return self._fitting.values()
 
     def plan(self, trials: Sequence[Sequence[str]]) -> list[Trial]:
         """The trials in order, each computation once.
@@ -130,8 +138,9 @@ class Planner:
             from minesweep.config.build import build, find_user_code
 
             find_user_code()
-            check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)
-            self._fitting.add(pair)
+            objective = build(cfg, "objective")
+            check_fit(cfg, build(cfg, "miner").candidate, objective.candidate)
+            self._fitting[pair] = objective
 
     def _early_terminate(self) -> list[str]:
         rule, metric = self._sweep.early_terminate, self._sweep.metric
