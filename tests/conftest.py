@@ -71,6 +71,16 @@ def cli(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return start
 
 
+def on_digits(miner: str) -> list[str]:
+    """What lets a miner train on digits that brings a model for another kind of data."""
+    from minesweep.config.compose import compose
+
+    brings = compose([f"miner={miner}"]).objective._target_
+    if brings.endswith(".Triplet"):
+        return ["model=mlp", "objective.positive=hardest", "miner.per_class=8"]
+    return []
+
+
 def choices(group: str) -> list[str]:
     """Every choice of a group, so that a new file is tested without a new test."""
     folder = ROOT / "conf" / group

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Train, choices
+from conftest import Train, choices, on_digits
 
 from minesweep.errors import UserError
 from minesweep.tracking.journal import frame, read_rows
@@ -60,7 +60,7 @@ SETTINGS = ["trainer.eval_every=9", "trainer.checkpoint_every=7", "logger.every=
 def test_every_miner_trains_and_a_killed_run_ends_as_an_undisturbed_one(
     miner: str, train: Train, kill_at: Any, runs_dir: Path
 ) -> None:
-    chosen = [f"miner={miner}", *SETTINGS, "dataset.label_noise=0.1"]
+    chosen = [f"miner={miner}", *on_digits(miner), *SETTINGS, "dataset.label_noise=0.1"]
     train(*chosen, "study=whole")
     for step in (3, 16, 29):
         kill_at(step)
@@ -288,4 +288,4 @@ def test_a_trained_model_comes_back(train: Train, runs_dir: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("miner", choices("miner"))
 def test_every_miner_trains_on_a_gpu(miner: str, train: Train) -> None:
-    assert train(f"miner={miner}", "trainer.device=cuda")["step"] == 30
+    assert train(f"miner={miner}", *on_digits(miner), "trainer.device=cuda")["step"] == 30

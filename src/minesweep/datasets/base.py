@@ -38,11 +38,18 @@ class Split:
         inputs: ``[N, ...]`` examples.
         labels: ``[N]`` class indices (int64), as the training sees them.
         flipped: ``[N]`` bool, True where label noise replaced the label; None without noise.
+        bucket: How many batches are sorted by :attr:`lengths` together; 1 for none.
     """
 
     inputs: Tensor
     labels: Tensor
     flipped: Tensor | None = None
+    bucket: int = 1
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """``[N]`` how long each example is; None where all are equal."""
+        return None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -59,6 +59,8 @@ class Pool:
         steps: How many steps the run takes.
         encode: Maps ``[m]`` rows to ``[m, dim]`` embeddings of the present model, without
             gradient, in evaluation mode.
+        lengths: ``[N]`` how long each example is; None where all are equal.
+        bucket: How many batches are sorted by length together; 1 for none.
     """
 
     size: int
@@ -67,6 +69,8 @@ class Pool:
     seed: int
     steps: int
     encode: Callable[[Tensor], Tensor]
+    lengths: Tensor | None = None
+    bucket: int = 1
 
     @property
     def device(self) -> torch.device:
@@ -129,9 +133,11 @@ class Miner(nn.Module):
         )
         return inside and not (self.interrupt and (step + 1) % self.interrupt == 0)
 
-    def generator(self, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-        """The generator of this miner's own draws at ``step``."""
-        return generator(self._seed, f"miner/{step}", device)
+    def generator(
+        self, step: int, device: torch.device | str = "cpu", purpose: str = "miner"
+    ) -> torch.Generator:
+        """The generator of this miner's own draws at ``step``, one for each purpose."""
+        return generator(self._seed, f"{purpose}/{step}", device)
 
     def uniform(self, pool: Pool, step: int) -> Tensor:
         """What is proposed while mining is off: a uniform batch, or random pairs."""
@@ -175,11 +181,22 @@ def uniform_batch(pool: Pool, step: int) -> Tensor:
 
     An epoch is ``size // batch_size`` full batches of one permutation; the remainder sits out
     until the next. Depends on the seed and the step alone, so all miners see the same batches.
+    With a bucket of m, each m batches of an epoch are sorted by length and dealt anew, so that
+    a batch holds examples of like length.
     """
-    per_epoch = pool.size // pool.batch_size
+    n, per_epoch = pool.batch_size, pool.size // pool.batch_size
     epoch, position = divmod(step, per_epoch)
     order = _permutation(pool.seed, epoch, pool.size, str(pool.device))
-    return order[position * pool.batch_size : (position + 1) * pool.batch_size]
+    if pool.lengths is None or pool.bucket == 1:
+        return order[position * n : (position + 1) * n]
+    bucket, place = divmod(position, pool.bucket)
+    rows = order[bucket * pool.bucket * n : min((bucket + 1) * pool.bucket, per_epoch) * n]
+    rows = rows[pool.lengths[rows].argsort(stable=True)]
+    # Dealt in random order, or the epoch would run from short to long again and again.
+    turn = torch.randperm(
+        len(rows) // n, generator=generator(pool.seed, f"bucket/{epoch}/{bucket}")
+    )
+    return rows[turn[place] * n :][:n]
 
 
 _last: tuple[tuple[int, int, int, str], Tensor] | None = None

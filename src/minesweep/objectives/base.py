@@ -59,6 +59,14 @@ class Objective(nn.Module):
         """Metrics of ``model`` (in evaluation mode) on a split, without a prefix."""
         raise NotImplementedError
 
+    def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """:meth:`evaluate` on the validation split.
+
+        Override it where something that the evaluation of other splits needs (a threshold) is
+        chosen there; it is a buffer, and so belongs to the checkpoint.
+        """
+        return self.evaluate(model, split)
+
 
 class RowObjective(Objective):
     """An objective with one loss for each example or pair. Subclasses only score.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -60,6 +62,8 @@ class Trainer:
             seed=cfg.seed,
             steps=self.steps,
             encode=self.encode,
+            lengths=data.train.lengths,
+            bucket=data.train.bucket,
         )
         self.miner.setup(self.pool)
         learned = [*self.model.parameters(), *self.objective.parameters()]
@@ -207,7 +211,8 @@ class Trainer:
         }
 
     def _validate(self) -> None:
-        self.validation = {f"val/{k}": v for k, v in self.evaluate(self.data.val).items()}
+        metrics = self.evaluate(self.data.val, self.objective.validate)
+        self.validation = {f"val/{k}": v for k, v in metrics.items()}
         value = self.validation[self.objective.monitor]
         if self.best is None or value > self.best:
             self.best = value
@@ -217,11 +222,13 @@ class Trainer:
             stop = self.rule.stop(self.step, {**self.row, **self.validation}) or stop
         self.stopped = self.stopped or stop
 
-    def evaluate(self, split: Split) -> dict[str, float]:
+    def evaluate(
+        self, split: Split, by: Callable[[nn.Module, Split], dict[str, float]] | None = None
+    ) -> dict[str, float]:
         """The objective's metrics of the present model on a split."""
         self.model.eval()
         with torch.no_grad(), self._autocast():
-            metrics = self.objective.evaluate(self.model, split)
+            metrics = (by or self.objective.evaluate)(self.model, split)
         self.model.train()
         return metrics
 
@@ -241,11 +248,15 @@ class Trainer:
         monitor = self.objective.monitor
         summary = {**self.row, **self.validation, f"{monitor}_best": self.best}
         summary |= {f"test/{k}": v for k, v in self.evaluate(self.data.test).items()}
-        final = {name: weight.clone() for name, weight in self.model.state_dict().items()}
         best = checkpoint.read(self.folder.checkpoints / "best.pt", self.data.train.device)
-        self.model.load_state_dict(best["model"])
+        # The objective's too: what it chose on validation data belongs to the weights.
+        evaluated = {"model": self.model, "objective": self.objective}
+        final = {name: copy.deepcopy(part.state_dict()) for name, part in evaluated.items()}
+        for name, part in evaluated.items():
+            part.load_state_dict(best[name])
         summary |= {f"test/{k}_best": v for k, v in self.evaluate(self.data.test).items()}
-        self.model.load_state_dict(final)
+        for name, part in evaluated.items():
+            part.load_state_dict(final[name])
         return {k: v for k, v in summary.items() if v is not None and not _is_nan(v)}
 
 
@@ -265,5 +276,8 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _due(step: int, every: int | None) -> bool:
+def _due(step: int, every: int | Mapping[int, int] | None) -> bool:
+    if isinstance(every, Mapping):
+        # {0: 25, 300: 100}: every 25 steps up to step 300, every 100 after it.
+        every = every[max((start for start in every if start < step), default=min(every))]
     return every is not None and step % every == 0

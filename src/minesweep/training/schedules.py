@@ -26,6 +26,16 @@ def cosine(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0
     )
 
 
+def rsqrt(optimizer: Optimizer, steps: int, warmup: int = 400) -> LambdaLR:
+    """On a line to the optimizer's rate at step ``warmup``, then with ``1 / sqrt(step)``.
+
+    Source: Vaswani et al., arXiv 1706.03762, section 5.3, scaled so that the peak is the
+    optimizer's rate (``warmup_and_rsqrt_decay`` of Trax).
+    """
+    start = max(1, warmup)
+    return LambdaLR(optimizer, lambda step: min((step + 1) / start, (start / (step + 1)) ** 0.5))
+
+
 def _schedule(
     optimizer: Optimizer, steps: int, warmup: int, after: Callable[[float], float]
 ) -> LambdaLR:

@@ -1,0 +1,47 @@
+"""Splits whose rows are pairs of sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minesweep.datasets.base import Batch, Split
+from minesweep.datasets.text import Tokens
+
+
+@dataclass
+class SentencePairs(Split):
+    """Rows are pairs of sentences.
+
+    A batch of n pairs hands the model 2n sentences: the n first ones, then the n second ones,
+    so that both towers of a siamese model are one call.
+
+    Attributes:
+        inputs: ``[N, 2]`` rows of ``sentences``.
+        labels: ``[N]``. In training, where every row is a positive pair, the group of sentences
+            that mean the same (rows of one group are never each other's negatives); elsewhere
+            1 for a positive pair and 0 for a negative one.
+        sentences: Every distinct sentence of the split.
+    """
+
+    sentences: Tokens = None  # type: ignore[assignment]
+
+    @property
+    def lengths(self) -> Tensor:
+        """``[N]`` tokens of the longer sentence of each pair."""
+        return self.sentences.lengths[self.inputs].amax(1)
+
+    def to(self, device: torch.device | str) -> SentencePairs:
+        return SentencePairs(
+            inputs=self.inputs.to(device),
+            labels=self.labels.to(device),
+            bucket=self.bucket,
+            sentences=self.sentences.to(device),
+        )
+
+    def fetch(self, rows: Tensor) -> Batch:
+        """The pairs at ``rows``; ``inputs`` is a :class:`~minesweep.datasets.text.Tokens` of 2n."""
+        sentences = self.sentences[self.inputs[rows].T.flatten()]
+        return Batch(sentences, self.labels[rows], rows)

@@ -1,0 +1,154 @@
+"""Reading files of Quora question pairs, the official one and partial ones with a source column."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minesweep.errors import UserError
+
+REQUIRED = ("question1", "question2", "is_duplicate")
+OPTIONAL = ("qid1", "qid2", "source")
+MOST_LINES = 100  # of one row: more means a quote that is never closed
+
+
+@dataclass
+class Rows:
+    """The rows of a file, column by column; a column that the file has not is of empty strings.
+
+    Attributes:
+        empty: How many rows were left out because a question was empty.
+    """
+
+    question1: list[str] = field(default_factory=list)
+    question2: list[str] = field(default_factory=list)
+    is_duplicate: list[bool] = field(default_factory=list)
+    qid1: list[str] = field(default_factory=list)
+    qid2: list[str] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+    empty: int = 0
+
+    def __len__(self) -> int:
+        return len(self.is_duplicate)
+
+    def questions(self) -> tuple[list[str], np.ndarray]:
+        """The distinct questions, and ``[rows, 2]`` which of them each row names.
+
+        Questions are the same where their texts are but for case and white space, or where the
+        file gives them the same number.
+        """
+        names: dict[str, int] = {}
+        texts: list[str] = []
+        both = np.empty((len(self), 2), dtype=np.int64)
+        for column, (questions, numbers) in enumerate(
+            ((self.question1, self.qid1), (self.question2, self.qid2))
+        ):
+            for row, (text, number) in enumerate(zip(questions, numbers, strict=True)):
+                text_key, number_key = " ".join(text.lower().split()), f"\t{number}"
+                place = names.get(text_key)
+                if place is None and number:
+                    place = names.get(number_key)
+                if place is None:
+                    place = len(texts)
+                    texts.append(text)
+                names.setdefault(text_key, place)
+                if number:
+                    names.setdefault(number_key, place)
+                both[row, column] = place
+        return texts, both
+
+
+def read(path: Path) -> Rows:
+    """Reads a tab-separated file, packed (``.gz``) or not.
+
+    A field in quotes with its inner quotes doubled, as a spreadsheet writes it, is unquoted; it
+    may go over several lines. Other quotes are text. A row with an empty question is left out
+    and counted.
+
+    Raises:
+        UserError: A column is missing, a row is broken (with its number), or nothing is left.
+    """
+    rows = Rows()
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
+            for number, values in _records(path, file):
+                _append(rows, values, f"{path}: row {number}")
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
+    if not len(rows):
+        raise UserError(f"{path} holds no question pair")
+    return rows
+
+
+def _records(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows as mappings, with the number of their first line; the header is row 1."""
+    numbered = enumerate(lines, 1)
+    header = next(numbered, (1, ""))[1].rstrip("\r\n").split("\t")
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise UserError(
+            f"{path}: row 1 has no column {', '.join(missing)}; its columns are {', '.join(header)}"
+        )
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        fields = line.rstrip("\r\n").split("\t")
+        if len(fields) == len(header):
+            fields = [_unquoted(value) for value in fields]
+        else:
+            following = (text for _, text in itertools.islice(numbered, MOST_LINES))
+            fields = _over_lines(line, following, f"{path}: row {number}", len(header))
+        yield number, dict(zip(header, fields, strict=True))
+
+
+def _unquoted(value: str) -> str:
+    inner = value[1:-1]
+    quoted = len(value) > 1 and value[0] == value[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if quoted else value
+
+
+def _over_lines(line: str, following: Iterator[str], where: str, columns: int) -> list[str]:
+    """The fields of a record that a quote keeps open over several lines."""
+    found = len(line.split("\t"))
+    record = [line]
+    while True:
+        try:
+            fields = next(csv.reader(record, delimiter="\t", strict=True))
+            break
+        except csv.Error as error:
+            # Only a field that is still open can be mended by a further line.
+            extra = next(following, None) if "end of data" in str(error) else None
+            if extra is None:
+                raise UserError(
+                    f"{where} has {found} columns, not {columns}, and its quotes are broken "
+                    f"({error}): a question with a line break or a tab stands in quotes, "
+                    "its own quotes doubled"
+                ) from None
+            record.append(extra)
+    if len(fields) != columns:
+        raise UserError(f"{where} has {len(fields)} columns, where row 1 names {columns}")
+    return fields
+
+
+def _append(rows: Rows, values: dict[str, str], where: str) -> None:
+    label = values["is_duplicate"].strip()
+    if label not in ("0", "1"):
+        raise UserError(f"{where}: is_duplicate is {label[:20]!r}, not 0 or 1")
+    first, second = values["question1"].strip(), values["question2"].strip()
+    if not first or not second:
+        rows.empty += 1
+        return
+    rows.question1.append(first)
+    rows.question2.append(second)
+    rows.is_duplicate.append(label == "1")
+    for name in OPTIONAL:
+        getattr(rows, name).append(values.get(name, "").strip())

@@ -1,0 +1,195 @@
+"""The triplet loss over the negatives in a batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from minesweep.datasets.base import Batch, Split
+from minesweep.errors import UserError
+from minesweep.miners.base import Miner
+from minesweep.miners.in_batch import HARD, MEAN, even
+from minesweep.objectives.base import Objective, Outcome
+from minesweep.objectives.terms import Similarities, Term
+from minesweep.objectives.verification import Verification, best_threshold, verification
+from minesweep.words import check_word
+
+log = logging.getLogger(__name__)
+
+POSITIVES = ("given", "hardest", "drawn")
+REDUCTIONS = ("mean", "sum")
+DIRECTIONS = ("first", "both")
+ALARM, NEARLY = 50, 0.01
+"""Say so when the loss was within 1 % of the plateau for so many steps in a row."""
+MOST_VERIFIED = 1000
+"""Examples of a labelled split of which all pairs are verified."""
+
+
+class Triplet(Objective):
+    """Pulls an anchor to its positive, pushes it from its negatives in the batch, by cosine.
+
+    Two kinds of batches: *pairs*, where the model gives 2n vectors for n labels, n anchors and
+    then their n positives; and *labelled examples*, where each is an anchor, and those of its
+    label are its possible positives. Candidates of the anchor's own label are never its negatives.
+
+    Args:
+        terms: Loss terms by name, see :mod:`minesweep.objectives.terms`; the loss of an anchor
+            is their weighted sum (FaceNet's, or mean and closest negative together as in the
+            assignment C3_W4 of DeepLearning.AI).
+        reduction: ``mean`` or ``sum`` over the anchors.
+        directions: ``first``: the first of each pair is the anchor; ``both``: so is the second,
+            in turn, and the loss is over twice as many anchors.
+        positive: ``given`` (pairs), or among the anchor's label ``hardest`` or ``drawn``.
+        threshold: Pairs of a larger cosine are the same to ``accuracy_fixed`` and ``f1_fixed``.
+    """
+
+    candidate = "batch_negative"
+    monitor = "val/roc_auc"
+    chosen: Tensor
+    flat: Tensor
+
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        reduction: str = "mean",
+        directions: str = "first",
+        positive: str = "given",
+        threshold: float = 0.7,
+    ) -> None:
+        super().__init__()
+        self.terms = {name: term for name, term in terms.items() if term is not None}
+        self.reduction = check_word("objective.reduction", reduction, REDUCTIONS)
+        self.directions = check_word("objective.directions", directions, DIRECTIONS)
+        self.positive = check_word("objective.positive", positive, POSITIVES)
+        self.threshold = threshold
+        # The threshold chosen on validation data, and for how many steps the loss was flat.
+        self.register_buffer("chosen", torch.tensor(threshold, dtype=torch.double))
+        self.register_buffer("flat", torch.zeros((), dtype=torch.long))
+
+    def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
+        anchors, others = _towers(model(batch.inputs), len(batch.labels))
+        scores = anchors @ others.T
+        same = batch.labels[:, None] == batch.labels
+        if self.positive == "given":
+            if anchors is others:
+                raise UserError(
+                    "objective.positive=given needs a dataset of pairs; choose hardest or drawn"
+                )
+            positives = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        else:
+            positives = same.clone().fill_diagonal_(anchors is not others)
+        if self.directions == "both":
+            scores, same = torch.cat([scores, scores.T]), torch.cat([same, same.T])
+            positives = torch.cat([positives, positives.T])
+        positive = self._positive(scores, positives, miner, step)
+        weights = self._weights(scores, positive, ~same, miner, step)
+        losses = self.losses(Similarities(scores, positive, ~same, weights))
+        # An anchor without a positive in the batch learns nothing.
+        anchored = positives.any(1)
+        each = torch.stack([term.weight * losses[name] for name, term in self.terms.items()]).sum(0)
+        total = (each * anchored).sum()
+        loss = total if self.reduction == "sum" else total / anchored.sum().clamp(min=1)
+        with torch.no_grad():
+            metrics = self._metrics(scores, positive, ~same, weights, losses, anchored)
+            self._watch(metrics["train/loss_batch"])
+        return Outcome(loss, scores.detach(), weights, metrics)
+
+    def losses(self, similarities: Similarities) -> dict[str, Tensor]:
+        """``[B]`` losses of each term, without its weight."""
+        return {name: term(similarities) for name, term in self.terms.items()}
+
+    def _positive(self, scores: Tensor, positives: Tensor, miner: Miner, step: int) -> Tensor:
+        """``[B]`` similarity of the one positive of each anchor; 0 for an anchor without any."""
+        if self.positive == "drawn":
+            draw = torch.rand(scores.shape, generator=miner.generator(step, purpose="positive"))
+            order = draw.to(scores.device)
+        else:
+            order = -scores.detach()
+        place = order.masked_fill(~positives, -torch.inf).argmax(1, keepdim=True)
+        return (scores.gather(1, place) * positives.gather(1, place)).squeeze(1)
+
+    def _weights(
+        self, scores: Tensor, positive: Tensor, valid: Tensor, miner: Miner, step: int
+    ) -> Mapping[str, Tensor]:
+        if not miner.active(step):
+            everything = even(valid, scores.dtype)
+            return {MEAN: everything, HARD: everything}
+        selected = miner.select(
+            scores.detach(), step=step, valid=valid, positive=positive.detach()
+        )
+        assert isinstance(selected, Mapping), "a miner of batch negatives returns weights by name"
+        return selected
+
+    def _metrics(
+        self,
+        scores: Tensor,
+        positive: Tensor,
+        valid: Tensor,
+        weights: Mapping[str, Tensor],
+        losses: Mapping[str, Tensor],
+        anchored: Tensor,
+    ) -> dict[str, Tensor]:
+        count = anchored.sum().clamp(min=1)
+        means = {name: (loss * anchored).sum() / count for name, loss in losses.items()}
+        total = torch.stack([t.weight * means[name] for name, t in self.terms.items()]).sum()
+        metrics = {f"train/loss_{name}": mean for name, mean in means.items()}
+        closest, place = scores.masked_fill(~valid, -torch.inf).max(1)
+        metrics |= {
+            "train/loss_batch": total,
+            "train/positive_similarity": (positive * anchored).sum() / count,
+            "train/negative_similarity": (scores * even(valid, scores.dtype)).sum(1).mean(),
+            "mining/violated_share": ((closest > positive) & anchored).sum() / count,
+        }
+        if HARD in weights:
+            unseen = weights[HARD].gather(1, place[:, None]).squeeze(1) == 0
+            hides = unseen & (closest > -torch.inf) & anchored
+            metrics["mining/hidden_share"] = hides.sum() / count
+        return metrics
+
+    def _watch(self, loss: Tensor) -> None:
+        """The alarm: where all similarities are equal, an anchor's loss is the sum of margins."""
+        plateau = sum(term.weight * getattr(term, "margin", 0.0) for term in self.terms.values())
+        flat = bool((loss - plateau).abs() <= NEARLY * plateau)
+        self.flat += 1
+        self.flat *= flat
+        if self.flat == ALARM:
+            log.warning(
+                "the loss of an anchor has stayed at %.4g, the sum of the margins, for %d steps: "
+                "all embeddings may have collapsed to one point; a lower optimizer.lr, a longer "
+                "scheduler.warmup or miner.mask=harder_than_positive can help",
+                plateau,
+                ALARM,
+            )
+
+    # --- evaluation --------------------------------------------------------------------------
+
+    def evaluate(self, model: nn.Module, split: Split, chunk: int = 2048) -> dict[str, float]:
+        """``roc_auc``, ``average_precision``, and ``accuracy`` and ``f1`` at two thresholds.
+
+        ``accuracy`` and ``f1`` are at the threshold chosen on validation data, ``accuracy_fixed``
+        and ``f1_fixed`` at the one of the configuration.
+        """
+        return self._verify(verification(model, split, chunk, MOST_VERIFIED))
+
+    def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """:meth:`evaluate`, after choosing the threshold of the best accuracy on this split."""
+        found = verification(model, split, 2048, MOST_VERIFIED)
+        self.chosen.fill_(best_threshold(found))
+        return self._verify(found) | {"threshold": self.chosen.item()}
+
+    def _verify(self, found: Verification) -> dict[str, float]:
+        fixed = {f"{name}_fixed": value for name, value in found.at(self.threshold).items()}
+        return found.ranking() | found.at(self.chosen.item()) | fixed
+
+
+def _towers(embeddings: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Unit vectors of the anchors and of what they are compared with: themselves, if labelled."""
+    unit = functional.normalize(embeddings, dim=1)
+    if len(unit) == count:
+        return unit, unit
+    first, second = unit.chunk(2)
+    return first, second

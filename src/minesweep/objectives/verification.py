@@ -1,0 +1,72 @@
+"""Verification: do two examples belong together? Scored by cosine, judged at a threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from minesweep.datasets.base import Split
+from minesweep.datasets.pairs import SentencePairs
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Attributes:
+    similarity: ``[m]`` cosines.
+    same: ``[m]`` bool, whether the two belong together.
+    """
+
+    similarity: np.ndarray
+    same: np.ndarray
+
+    def ranking(self) -> dict[str, float]:
+        """What depends on the pairs' order alone; by chance 0.5 and the share of positives."""
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
+        return {
+            "roc_auc": float(roc_auc_score(self.same, self.similarity)),
+            "average_precision": float(average_precision_score(self.same, self.similarity)),
+        }
+
+    def at(self, threshold: float) -> dict[str, float]:
+        """Accuracy and F1 where a larger cosine than ``threshold`` means the same."""
+        said = self.similarity > threshold
+        hits = float((said & self.same).sum())
+        return {
+            "accuracy": float((said == self.same).mean()),
+            "f1": 2 * hits / max(1.0, float(said.sum() + self.same.sum())),
+        }
+
+
+def best_threshold(found: Verification) -> float:
+    """The threshold of the highest accuracy, halfway between two cosines; of equals the lowest."""
+    order = np.argsort(found.similarity, kind="stable")
+    values, same = found.similarity[order], found.same[order]
+    # Behind place i: the i smallest are called different.
+    below = np.concatenate([[0], np.cumsum(~same) - np.cumsum(same)])
+    right = below + same.sum()
+    apart = np.concatenate([[True], values[1:] > values[:-1], [True]])
+    place = int(np.argmax(np.where(apart, right, -1)))
+    edges = np.concatenate([[-1.0], values, [1.0]])
+    return float((edges[place] + edges[place + 1]) / 2)
+
+
+def verification(model: nn.Module, split: Split, chunk: int, most: int) -> Verification:
+    """Cosines of a split: of its pairs, or of all pairs of its first ``most`` labelled examples."""
+    if isinstance(split, SentencePairs):
+        order = split.sentences.lengths.argsort(stable=True)
+        parts = [model(split.sentences[rows]) for rows in order.split(chunk)]
+        units = functional.normalize(torch.cat(parts)[order.argsort()], dim=1)
+        first, second = split.inputs.T
+        similarity, same = (units[first] * units[second]).sum(1), split.labels == 1
+    else:
+        rows = torch.arange(min(most, len(split)), device=split.device)
+        units = functional.normalize(model(split.fetch(rows).inputs), dim=1)
+        first, second = torch.triu_indices(len(rows), len(rows), 1, device=split.device)
+        similarity = (units @ units.T)[first, second]
+        same = split.labels[first] == split.labels[second]
+    return Verification(similarity.double().cpu().numpy(), same.cpu().numpy())
