@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import DictConfig
-from sweeping import SWEEP, calls, finished_at, plan_of, pretend, write_sweep
+from sweeping import ROOT, SWEEP, calls, finished_at, plan_of, pretend, write_sweep
 
 from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
@@ -151,6 +151,14 @@ def test_what_only_the_configuration_can_tell(
     assert answer in str(error.value)
     assert "\n" not in str(error.value)
     assert calls(runs) == {}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("sweeps/**/*.yaml")), ids=lambda path: path.stem)
+def test_each_sweep_of_ours_composes(
+    sweep: Any, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(path, check=True) == []
+    assert "0 finished" in capsys.readouterr().out
 
 
 def test_early_terminate_reaches_every_trial(sweep: Any, tmp_path: Path) -> None:
