@@ -21,6 +21,7 @@ pytest_plugins = ["wandb_server"]
 def pytest_configure(config: pytest.Config) -> None:
     # Two test processes on two cores: more threads only get in each other's way.
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # and the processes that the tests start
     if SHARED.is_dir():
         os.environ.setdefault("MINESWEEP_DATA", str(SHARED))
 

@@ -256,7 +256,7 @@ def test_early_stop(train: Train) -> None:
     rule = "trainer.early_stop={metric: val/loss, goal: maximize, patience: 2}"
     summary = train(rule, "trainer.eval_every=5", "trainer.max_steps=500")
     assert summary["step"] < 500
-    with pytest.raises(UserError, match="is not logged; did you mean 'val/loss'"):
+    with pytest.raises(UserError, match=r"is not logged; did you mean 'val/loss'"):
         train("trainer.early_stop={metric: val/los, patience: 2}")
 
 

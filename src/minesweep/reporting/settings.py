@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
 from minesweep.config.checks import nearest
+from minesweep.config.compose import CONF
 from minesweep.errors import UserError
 from minesweep.reporting.reading import UnreadableError, read_yaml
 from minesweep.reporting.study import Study
@@ -54,11 +56,12 @@ def read_settings(
         UserError: ``report.yaml`` cannot be read or has a key that means nothing.
     """
     given: dict[str, Any] = {}
-    if (study.folder / "report.yaml").exists():
+    path = next((path for path in _places(study) if path.exists()), None)
+    if path is not None:
         try:
-            given = read_yaml(study.folder / "report.yaml")
+            given = read_yaml(path)
         except UnreadableError as error:
-            raise UserError(f"{study.folder}: {error}") from None
+            raise UserError(f"{path.parent}: {error}") from None
     known = list(Settings.__dataclass_fields__)
     for key in given:
         if key not in known:
@@ -76,6 +79,11 @@ def read_settings(
     if given.get("goal") not in (None, "maximize", "minimize"):
         raise UserError(f"report.yaml: goal={given['goal']} is neither maximize nor minimize")
     return Settings(**given)
+
+
+def _places(study: Study) -> tuple[Path, Path]:
+    """Where a study's ``report.yaml`` may lie: in its folder, or beside the sweep of its name."""
+    return study.folder / "report.yaml", CONF.parent / "sweeps" / "report" / f"{study.name}.yaml"
 
 
 def parse_baseline(text: str) -> dict[str, Any]:
