@@ -31,6 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FOLDER",
         help="where to write (default: FOLDER/report)",
     )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="also write small result tables here, and into the README beside it",
+    )
     options = parser.parse_args(arguments)
     # Imported here: --help and a wrong option must answer at once.
     from minesweep.reporting import report
@@ -44,6 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
             options.group_by,
             options.output,
         )
+        if options.keep:
+            from minesweep.reporting.keep import keep
+
+            result.files.extend(keep(result, options.keep))
     except UserError as error:
         print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)
         return 1
