@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 from conftest import ROOT
+
 from minesweep.config.checks import check
 from minesweep.config.compose import compose
 from minesweep.reporting.keep import fill

@@ -181,7 +181,7 @@ def test_count_backward_makes_arms_learn_from_equally_many(train: Train) -> None
 
 
 def test_a_batch_larger_than_the_data_is_told(train: Train) -> None:
-    with pytest.raises(UserError, match="trainer.batch_size=64 is more than the 10 training"):
+    with pytest.raises(UserError, match=r"trainer\.batch_size=64 is more than the 10 training"):
         train("dataset.limit=10")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +25,11 @@ class SentencePairs(Split):
             that mean the same (rows of one group are never each other's negatives); elsewhere
             1 for a positive pair and 0 for a negative one.
         sentences: Every distinct sentence of the split.
+        sources: Rows of each source, by its name; empty where the file names none.
     """
 
     sentences: Tokens = None  # type: ignore[assignment]
+    sources: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def lengths(self) -> Tensor:
@@ -39,6 +42,7 @@ class SentencePairs(Split):
             labels=self.labels.to(device),
             bucket=self.bucket,
             sentences=self.sentences.to(device),
+            sources=self.sources,
         )
 
     def fetch(self, rows: Tensor) -> Batch:

@@ -86,6 +86,7 @@ class Context(TypedDict, total=False):
         labels: ``[n]`` class indices of the candidates.
         valid: Bool, shaped like the scores: False where a candidate must never be selected.
         positive: ``[B]`` score of each query's positive (batch and queue negatives).
+        dim: Of the embeddings that the scores come from.
     """
 
     step: int
@@ -93,6 +94,7 @@ class Context(TypedDict, total=False):
     labels: Tensor
     valid: Tensor
     positive: Tensor
+    dim: int
 
 
 class Miner(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minesweep.miners.base import Context
 from minesweep.miners.in_batch import InBatch, hardest
 from minesweep.words import check_word
 
@@ -47,7 +48,8 @@ class ClosestNegative(InBatch):
             return float(self.mask == "none")
         return min(1.0, step / (self.anneal * (self._steps or 1)))
 
-    def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, step: int) -> Tensor:
+    def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, context: Context) -> Tensor:
+        step = context.get("step", 0)
         share = self.admitted(step)
         violated = valid & (scores > positive)
         if share == 0:

@@ -79,11 +79,11 @@ class InBatch(Miner):
         """
         valid = context.get("valid")
         valid = torch.ones_like(scores, dtype=torch.bool) if valid is None else valid
-        hard = self.hard(scores, context["positive"][:, None], valid, context.get("step", 0))
+        hard = self.hard(scores, context["positive"][:, None], valid, context)
         return {MEAN: even(valid, scores.dtype), HARD: hard}
 
     @abstractmethod
-    def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, step: int) -> Tensor:
+    def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, context: Context) -> Tensor:
         """``[B, m]`` weights of the hard negative; ``positive`` is ``[B, 1]``."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minesweep.miners.base import Context
 from minesweep.miners.in_batch import InBatch
 
 
@@ -29,7 +30,7 @@ class Smooth(InBatch):
         super().__init__(per_class, **schedule)
         self.temperature = temperature
 
-    def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, step: int) -> Tensor:
+    def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, context: Context) -> Tensor:
         # The lowest number instead of -inf: a row without negatives is then no 0 / 0.
         lowest = torch.finfo(scores.dtype).min
         weights = (scores / self.temperature).masked_fill(~valid, lowest).softmax(1)

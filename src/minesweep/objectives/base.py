@@ -45,6 +45,9 @@ class Objective(nn.Module):
     monitor: ClassVar[str] = "val/accuracy"
     """The validation metric by which the best checkpoint is chosen; larger is better."""
 
+    evaluates: ClassVar[tuple[str, ...]]
+    """Names that :meth:`validate` returns. A sweep's metric is checked against them; optional."""
+
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
         """Scores the batch, asks the miner what to learn from, and returns the loss of that."""
         raise NotImplementedError

@@ -13,6 +13,8 @@ from minesweep.objectives.base import RowObjective
 class Classification(RowObjective):
     """What cross-entropy and L2 share: accuracy, and the evaluation of a split."""
 
+    evaluates = ("loss", "accuracy")
+
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"train/accuracy": (outputs.argmax(1) == labels).double().mean()}
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from minesweep.datasets.base import Batch, Split
 from minesweep.errors import UserError
-from minesweep.miners.base import Miner
+from minesweep.miners.base import Context, Miner
 from minesweep.miners.in_batch import HARD, MEAN, even
 from minesweep.objectives.base import Objective, Outcome
 from minesweep.objectives.terms import Similarities, Term
@@ -49,6 +49,10 @@ class Triplet(Objective):
 
     candidate = "batch_negative"
     monitor = "val/roc_auc"
+    evaluates = (
+        *("roc_auc", "average_precision", "threshold"),
+        *("accuracy", "f1", "accuracy_fixed", "f1_fixed"),
+    )
     chosen: Tensor
     flat: Tensor
 
@@ -86,7 +90,8 @@ class Triplet(Objective):
             scores, same = torch.cat([scores, scores.T]), torch.cat([same, same.T])
             positives = torch.cat([positives, positives.T])
         positive = self._positive(scores, positives, miner, step)
-        weights = self._weights(scores, positive, ~same, miner, step)
+        context = Context(step=step, valid=~same, positive=positive.detach(), dim=anchors.shape[1])
+        weights = _weights(miner, scores.detach(), context)
         losses = self.losses(Similarities(scores, positive, ~same, weights))
         # An anchor without a positive in the batch learns nothing.
         anchored = positives.any(1)
@@ -111,18 +116,6 @@ class Triplet(Objective):
             order = -scores.detach()
         place = order.masked_fill(~positives, -torch.inf).argmax(1, keepdim=True)
         return (scores.gather(1, place) * positives.gather(1, place)).squeeze(1)
-
-    def _weights(
-        self, scores: Tensor, positive: Tensor, valid: Tensor, miner: Miner, step: int
-    ) -> Mapping[str, Tensor]:
-        if not miner.active(step):
-            everything = even(valid, scores.dtype)
-            return {MEAN: everything, HARD: everything}
-        selected = miner.select(
-            scores.detach(), step=step, valid=valid, positive=positive.detach()
-        )
-        assert isinstance(selected, Mapping), "a miner of batch negatives returns weights by name"
-        return selected
 
     def _metrics(
         self,
@@ -171,9 +164,14 @@ class Triplet(Objective):
         """``roc_auc``, ``average_precision``, and ``accuracy`` and ``f1`` at two thresholds.
 
         ``accuracy`` and ``f1`` are at the threshold chosen on validation data, ``accuracy_fixed``
-        and ``f1_fixed`` at the one of the configuration.
+        and ``f1_fixed`` at the one of the configuration. A split of several sources has all of
+        them for each source too: ``first10k/roc_auc``.
         """
-        return self._verify(verification(model, split, chunk, MOST_VERIFIED))
+        found = verification(model, split, chunk, MOST_VERIFIED)
+        metrics = self._verify(found)
+        for source, part in found.by_source(split).items():
+            metrics |= {f"{source}/{name}": value for name, value in self._verify(part).items()}
+        return metrics
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """:meth:`evaluate`, after choosing the threshold of the best accuracy on this split."""
@@ -184,6 +182,15 @@ class Triplet(Objective):
     def _verify(self, found: Verification) -> dict[str, float]:
         fixed = {f"{name}_fixed": value for name, value in found.at(self.threshold).items()}
         return found.ranking() | found.at(self.chosen.item()) | fixed
+
+
+def _weights(miner: Miner, scores: Tensor, context: Context) -> Mapping[str, Tensor]:
+    if not miner.active(context["step"]):
+        everything = even(context["valid"], scores.dtype)
+        return {MEAN: everything, HARD: everything}
+    selected = miner.select(scores, **context)
+    assert isinstance(selected, Mapping), "a miner of batch negatives returns weights by name"
+    return selected
 
 
 def _towers(embeddings: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,16 @@ class Verification:
             "f1": 2 * hits / max(1.0, float(said.sum() + self.same.sum())),
         }
 
+    def by_source(self, split: Split) -> dict[str, Verification]:
+        """The parts of a split of several sources, each that has pairs of both kinds."""
+        if not isinstance(split, SentencePairs) or len(split.sources) < 2:
+            return {}
+        parts = {
+            name: Verification(self.similarity[rows], self.same[rows])
+            for name, rows in split.sources.items()
+        }
+        return {name: part for name, part in parts.items() if 0 < part.same.sum() < len(part.same)}
+
 
 def best_threshold(found: Verification) -> float:
     """The threshold of the highest accuracy, halfway between two cosines; of equals the lowest."""
