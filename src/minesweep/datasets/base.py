@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class Data:
         test: What is reported, once.
         num_classes: How many classes the labels name.
         input_shape: Shape of one example, e.g. ``(1, 28, 28)``.
+        class_names: One for each class, where there are such.
+        file: Name of the file that it was read from, where there can be several.
     """
 
     train: Split
@@ -85,19 +87,18 @@ class Data:
     num_classes: int
     input_shape: tuple[int, ...]
     class_names: list[str] = field(default_factory=list)
+    file: str = ""
 
     def to(self, device: torch.device | str) -> Data:
-        return Data(
-            self.train.to(device),
-            self.val.to(device),
-            self.test.to(device),
-            self.num_classes,
-            self.input_shape,
-            self.class_names,
+        return replace(
+            self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
         )
 
     def fingerprint(self) -> str:
-        """A digest of the labels and of a sample of the inputs; equal for equal data."""
+        """The file's name, if it has one, and a digest of the labels and of some inputs.
+
+        Equal for equal data.
+        """
         digest = hashlib.sha256()
         for split in (self.train, self.val, self.test):
             digest.update(f"{len(split)}".encode())
@@ -108,7 +109,7 @@ class Data:
             inputs = split.fetch(rows).inputs
             if isinstance(inputs, Tensor):
                 digest.update(inputs.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return f"{self.file} {digest.hexdigest()[:16]}".lstrip()
 
 
 class Dataset(ABC):

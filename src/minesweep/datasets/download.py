@@ -34,7 +34,7 @@ def md5(path: Path) -> str:
         return hashlib.file_digest(file, _md5).hexdigest()
 
 
-def download(name: str, mirrors: Sequence[str], folder: Path, checksum: str) -> Path:
+def download(name: str, mirrors: Sequence[str], folder: Path, checksum: str | None) -> Path:
     """Downloads ``name`` into ``folder``.
 
     The bytes go to a temporary file beside the target, which takes the target's name only
@@ -44,7 +44,8 @@ def download(name: str, mirrors: Sequence[str], folder: Path, checksum: str) -> 
         name: File name, put behind each mirror's address.
         mirrors: Addresses that end in ``/``, tried in order.
         folder: Where the file goes; made if missing.
-        checksum: MD5 in hex.
+        checksum: MD5 in hex; None where none is known: then only the length is checked, where
+            the server tells it.
 
     Raises:
         DownloadError: No mirror gave a file with this checksum.
@@ -58,7 +59,7 @@ def download(name: str, mirrors: Sequence[str], folder: Path, checksum: str) -> 
     raise DownloadError("; ".join(f"{', '.join(at)}: {why}" for why, at in failures.items()))
 
 
-def _fetch(url: str, target: Path, checksum: str) -> Path:
+def _fetch(url: str, target: Path, checksum: str | None) -> Path:
     with _opener().open(url) as response:
         log.info("downloading %s", url)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,9 @@ def _fetch(url: str, target: Path, checksum: str) -> Path:
                 found = _copy(response, file, target.name)
                 file.flush()
                 os.fsync(file.fileno())
-            if found != checksum:
+            if response.length:
+                raise DownloadError(f"broken off {response.length} bytes before its end")
+            if checksum is not None and found != checksum:
                 raise DownloadError(f"broken file (MD5 {found}, not {checksum})")
             os.chmod(part, 0o644)  # mkstemp makes it unreadable to others
             os.replace(part, target)

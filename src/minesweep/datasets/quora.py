@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from minesweep.datasets.base import Data, Dataset
+from minesweep.datasets.download import DownloadError, download
 from minesweep.datasets.pairs import SentencePairs
 from minesweep.datasets.quora_file import Rows, read
 from minesweep.datasets.text import Tokenizer, Vocabulary, encode
@@ -31,6 +32,8 @@ TRAIN, VAL, TEST = (
     ("balanced_dev",),
     ("balanced_test", "first10k"),
 )
+MIRRORS = ("https://qim.fs.quoracdn.net/", "http://qim.fs.quoracdn.net/")
+PAIRS = 404_290  # in the official file, for which Quora has published no checksum
 # The official file, as in the assignment C3_W4: the rows before are trained on.
 FIRST_TEST_ROW, TEST_ROWS = 300_000, 10_240
 
@@ -39,9 +42,9 @@ class Quora(Dataset):
     """Pairs of questions: duplicates are learned from, labelled pairs of both kinds are held out.
 
     The file is ``<data_dir>/quora/quora_duplicate_questions.tsv`` (404,290 pairs) or a partial
-    ``pairs.tsv.gz`` of the same columns and one more, ``source``. In the official file rows
-    300,000 to 310,239 are the test split and the 10,240 after them the validation split; in the
-    partial one the sources say it.
+    ``pairs.tsv.gz`` of the same columns and one more, ``source``; where there is neither, the
+    first is downloaded (55 MB). Of it, rows 300,000 to 310,239 are the test split and the 10,240
+    after them the validation split; in the partial one the sources say it.
 
     Args:
         split: ``disjoint``: a training pair that shares a question with a held-out pair is
@@ -73,11 +76,17 @@ class Quora(Dataset):
         self.limit, self.split_seed = limit, split_seed
 
     def load(self, data_dir: Path) -> Data:
-        """Reads the file, splits it, and numbers the tokens."""
-        path = self._find(Path(data_dir) / "quora")
-        rows = read(path)
+        """Reads the file, or first downloads it, splits it, and numbers the tokens.
+
+        Raises:
+            UserError: No file, a broken one (with the row's number), or too few pairs.
+        """
+        path, rows = _file(Path(data_dir) / "quora")
         if rows.empty:
-            log.warning("%s: left out %d rows with an empty question", path, rows.empty)
+            log.warning(
+                "%s: left out %d of %d rows, in which a question is empty; the first is row %d",
+                *(path, len(rows.empty), len(rows) + len(rows.empty), rows.empty[0]),
+            )
         texts, questions = rows.questions()
         parts = _deal(rows, path)
         train, val, test = parts if self.split == "leaky" else drop_shared(questions, parts)
@@ -96,6 +105,8 @@ class Quora(Dataset):
         groups = duplicate_groups(questions[train])
         duplicate = np.array(rows.is_duplicate, dtype=np.int64)
 
+        source = np.array(rows.source)
+
         def pairs(part: np.ndarray, labels: np.ndarray) -> SentencePairs:
             used, places = np.unique(questions[part], return_inverse=True)
             return SentencePairs(
@@ -103,6 +114,11 @@ class Quora(Dataset):
                 labels=torch.from_numpy(labels),
                 bucket=self.bucket,
                 sentences=encode([numbers[question] for question in used], self.max_tokens),
+                sources={
+                    str(name): np.flatnonzero(source[part] == name)
+                    for name in np.unique(source[part])
+                    if name
+                },
             )
 
         return Data(
@@ -111,15 +127,31 @@ class Quora(Dataset):
             test=pairs(test, duplicate[test]),
             num_classes=int(groups.max()) + 1,
             input_shape=(len(vocabulary),),
+            file=path.name,
         )
 
-    def _find(self, folder: Path) -> Path:
-        for name in FILES:
-            if (folder / name).is_file():
-                return folder / name
+
+def _file(folder: Path) -> tuple[Path, Rows]:
+    """The file that is there, or else the official one, downloaded; and what it holds."""
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name, read(folder / name)
+    try:
+        path = download(FILES[0], MIRRORS, folder, checksum=None)
+    except DownloadError as error:
         raise UserError(
-            f"no Quora file in {folder}: put {FILES[0]} there, or name its parent by paths.data_dir"
+            f"no Quora file in {folder}, and it could not be downloaded ({error}): put {FILES[0]} "
+            "there, or name its parent by paths.data_dir"
+        ) from error
+    rows = read(path)
+    count = len(rows) + len(rows.empty)
+    if count != PAIRS:
+        raise UserError(
+            f"{path} was downloaded and has {count} rows, not the official {PAIRS}: delete it to "
+            "download it again, or keep it and run the same command"
         )
+    log.info("%s: no checksum is known; its columns and its %d rows are right", path, count)
+    return path, rows
 
 
 def _deal(rows: Rows, path: Path) -> list[np.ndarray]:

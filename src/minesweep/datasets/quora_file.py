@@ -23,7 +23,7 @@ class Rows:
     """The rows of a file, column by column; a column that the file has not is of empty strings.
 
     Attributes:
-        empty: How many rows were left out because a question was empty.
+        empty: Row numbers of those left out because a question was empty; the header is row 1.
     """
 
     question1: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Rows:
     qid1: list[str] = field(default_factory=list)
     qid2: list[str] = field(default_factory=list)
     source: list[str] = field(default_factory=list)
-    empty: int = 0
+    empty: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.is_duplicate)
@@ -79,7 +79,7 @@ def read(path: Path) -> Rows:
     try:
         with opened(path, "rt", encoding="utf-8", newline="\n") as file:
             for number, values in _records(path, file):
-                _append(rows, values, f"{path}: row {number}")
+                _append(rows, values, number, path)
     except (OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError as error:
@@ -139,13 +139,13 @@ def _over_lines(line: str, following: Iterator[str], where: str, columns: int) -
     return fields
 
 
-def _append(rows: Rows, values: dict[str, str], where: str) -> None:
+def _append(rows: Rows, values: dict[str, str], number: int, path: Path) -> None:
     label = values["is_duplicate"].strip()
     if label not in ("0", "1"):
-        raise UserError(f"{where}: is_duplicate is {label[:20]!r}, not 0 or 1")
+        raise UserError(f"{path}: row {number}: is_duplicate is {label[:20]!r}, not 0 or 1")
     first, second = values["question1"].strip(), values["question2"].strip()
     if not first or not second:
-        rows.empty += 1
+        rows.empty.append(number)
         return
     rows.question1.append(first)
     rows.question2.append(second)
