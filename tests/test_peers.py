@@ -1,0 +1,104 @@
+"""Our miners beside those of pytorch-metric-learning, where the two define the same.
+
+Skipped unless it is installed: ``pip install pytorch-metric-learning==2.9.0``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_in_batch import Case, chosen
+from test_triplet import ready
+from torch import Tensor
+
+from minesweep.miners.closest_negative import ClosestNegative
+from minesweep.miners.distance_weighted import DistanceWeighted, log_density
+from minesweep.objectives.terms import Hinge, Similarities
+
+pytest.importorskip("pytorch_metric_learning")
+
+SIZES = [(24, 4, 8), (64, 4, 128), (60, 20, 16)]
+
+
+def labelled(batch: int, classes: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(batch, dim, generator=draws, dtype=torch.double)
+    labels = torch.arange(batch) % classes
+    # Not all alike far apart: classes with a centre each, more or less tight.
+    centres = torch.randn(classes, dim, generator=draws, dtype=torch.double)
+    vectors = vectors + 0.7 * centres[labels]
+    return torch.nn.functional.normalize(vectors, dim=1), labels
+
+
+def hardest_positive(vectors: Tensor, labels: Tensor) -> tuple[Case, Tensor]:
+    """Similarities, what is a negative, the hardest positive's similarity; and its place."""
+    scores = vectors @ vectors.T
+    same = labels[:, None] == labels
+    positive, place = scores.masked_fill(~same | torch.eye(len(labels)).bool(), 9.0).min(1)
+    return (scores, ~same, positive), place
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mask", ["none", "harder_than_positive"])
+def test_hardest_and_semi_hard(size: tuple[int, int, int], mask: str) -> None:
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.miners import BatchEasyHardMiner, BatchHardMiner
+
+    peer: Any = BatchHardMiner(distance=CosineSimilarity())
+    if mask != "none":
+        peer = BatchEasyHardMiner("hard", "semihard", distance=CosineSimilarity())
+    for seed in range(5):
+        vectors, labels = labelled(*size, seed)
+        case, positives = hardest_positive(vectors, labels)
+        found = chosen(ready(ClosestNegative(mask)), case)
+        ours = {(a, positives[a].item(), n) for a, n in enumerate(found) if n is not None}
+        theirs = peer(vectors, labels)
+        anchors, places, negatives = theirs if len(theirs) == 3 else (*theirs[:2], theirs[3])
+        assert ours == set(zip(anchors.tolist(), places.tolist(), negatives.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_hinge_is_the_largest_of_their_semi_hard_triplets(size: tuple[int, int, int]) -> None:
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.miners import TripletMarginMiner
+
+    peer = TripletMarginMiner(0.25, "semihard", distance=CosineSimilarity())
+    for seed in range(5):
+        vectors, labels = labelled(*size, seed)
+        (scores, valid, positive), positives = hardest_positive(vectors, labels)
+        weights = ready(ClosestNegative()).select(scores, step=0, valid=valid, positive=positive)
+        hinge = Hinge("hard", 0.25)(Similarities(scores, positive, valid, weights))  # type: ignore[arg-type]
+        largest = torch.zeros_like(hinge)
+        for a, p, n in zip(*(part.tolist() for part in peer(vectors, labels)), strict=True):
+            if p == positives[a]:
+                loss = 0.25 - scores[a, p] + scores[a, n]
+                largest[a] = max(largest[a], loss)
+        torch.testing.assert_close(hinge, largest, rtol=0, atol=1e-9)
+        assert hinge.max() > 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_distance_weighted(size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from pytorch_metric_learning.miners import DistanceWeightedMiner
+    from pytorch_metric_learning.utils import loss_and_miner_utils
+
+    seen: list[Tensor] = []
+    draw = loss_and_miner_utils.get_random_triplet_indices
+
+    def record(*args: Any, weights: Tensor, **options: Any) -> Any:
+        seen.append(weights)
+        return draw(*args, weights=weights, **options)
+
+    monkeypatch.setattr(loss_and_miner_utils, "get_random_triplet_indices", record)
+    vectors, labels = labelled(*size, 0)
+    DistanceWeightedMiner()(vectors, labels)
+    theirs = seen[0].nan_to_num()
+    (scores, valid, _), _ = hardest_positive(vectors, labels)
+    ours = DistanceWeighted()
+    distance = (2 - 2 * scores).clamp(min=0).sqrt()
+    far = ~valid | (distance >= ours.nonzero_loss_cutoff)
+    logits = -log_density(distance.clamp(min=ours.cutoff), vectors.shape[1])
+    chances = logits.masked_fill(far, -torch.inf).softmax(1).nan_to_num()
+    torch.testing.assert_close(chances, theirs, rtol=1e-6, atol=1e-12)
