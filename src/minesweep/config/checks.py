@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from minesweep.config.identity import batch_and_selected, choice
 from minesweep.errors import UserError
 
+TINY = 1e-6  # the lowest where 0 would divide by 0
 # key: (kind, lowest, highest, whether null is allowed)
 NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "seed": (int, 0, math.inf, False),
@@ -32,6 +33,10 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "scheduler.final": (float, 0, 1, False),
     "dataset.label_noise": (float, 0, 1, False),
     "dataset.limit": (int, 1, math.inf, True),
+    "dataset.min_count": (int, 1, math.inf, False),
+    "dataset.max_tokens": (int, 1, math.inf, False),
+    "dataset.bucket": (int, 1, math.inf, False),
+    "objective.threshold": (float, -1, 1, False),
     "miner.k": (int, 1, math.inf, True),
     "miner.ratio": (float, 0, 1, True),
     "miner.skip_hardest": (float, 0, 1, False),
@@ -40,6 +45,15 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "miner.interrupt": (int, 0, math.inf, False),
     "miner.beta": (float, 0, math.inf, False),
     "miner.history": (int, 1, math.inf, False),
+    "miner.anneal": (float, TINY, 1, False),
+    "miner.temperature": (float, TINY, math.inf, False),
+    "miner.per_class": (int, 1, math.inf, True),
+    "miner.range_min": (int, 0, math.inf, False),
+    "miner.range_max": (int, 1, math.inf, True),
+    "miner.relative_margin": (float, 0, 1, True),
+    "miner.absolute_margin": (float, 0, 2, True),
+    "miner.cutoff": (float, TINY, 2, False),
+    "miner.nonzero_loss_cutoff": (float, TINY, 2, False),
 }
 
 WORDS: dict[str, tuple[str, ...]] = {
@@ -75,6 +89,10 @@ def check(cfg: DictConfig) -> None:
         )
     if cfg.trainer.max_epochs is None and cfg.trainer.max_steps is None:
         raise UserError("give trainer.max_epochs or trainer.max_steps")
+    _check_order(cfg, "miner.start", "miner.end")
+    _check_order(cfg, "miner.range_min", "miner.range_max")
+    _check_order(cfg, "miner.cutoff", "miner.nonzero_loss_cutoff")
+    _check_order(cfg, "miner.range_min", "trainer.batch_size")
     _check_selection(cfg)
     _check_writable(Path(cfg.paths.runs_dir))
 
@@ -97,6 +115,12 @@ def _check_number(
         raise UserError(
             f"{key}={value} must be {word} {allowed}{null}".replace("number [", "number in [")
         )
+
+
+def _check_order(cfg: DictConfig, lower: str, upper: str) -> None:
+    low, high = (OmegaConf.select(cfg, key) for key in (lower, upper))
+    if low is not None and high is not None and low >= high:
+        raise UserError(f"{lower}={low} must be below {upper}={high}")
 
 
 def _check_stages(key: str, stages: DictConfig) -> None:
@@ -131,8 +155,6 @@ def _check_selection(cfg: DictConfig) -> None:
         )
     if cfg.miner.get("ratio") == 0 and cfg.miner.get("k") is None:
         raise UserError("miner.ratio=0 selects nothing: choose a share in (0, 1]")
-    if cfg.miner.get("start", 0) >= cfg.miner.get("end", 1):
-        raise UserError(f"miner.start={cfg.miner.start} must be below miner.end={cfg.miner.end}")
 
 
 def _check_writable(folder: Path) -> None:
