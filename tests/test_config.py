@@ -164,6 +164,20 @@ def test_a_wrong_name_is_told_with_the_nearest_right_one(override: str, message:
         (["seed=true"], "seed=True must be a whole number"),
         (["study=../escape"], "must be a plain folder name"),
         (["miner=selective_backprop", "trainer.count=backward"], "needs a fixed k"),
+        (["miner=closest_negative", "miner.anneal=0"], "miner.anneal=0 must be a number in [1e-06"),
+        (["miner=smooth", "miner.temperature=0"], "must be a number at least 1e-06"),
+        (["miner=smooth", "miner.per_class=2.5"], "miner.per_class=2.5 must be a whole number"),
+        (["miner=smooth", "miner.start=1.0"], "miner.start=1.0 must be below miner.end=1.0"),
+        (["miner=band", "miner.range_max=0"], "miner.range_max=0 must be a whole number"),
+        (["miner=band", "miner.range_min=10"], "range_min=10 must be below miner.range_max=10"),
+        (
+            ["miner=band", "miner.range_min=300", "miner.range_max=null"],
+            "miner.range_min=300 must be below trainer.batch_size=256",
+        ),
+        (["miner=band", "miner.relative_margin=2"], "must be a number in [0, 1] or null"),
+        (["miner=distance_weighted", "miner.cutoff=1.5"], "below miner.nonzero_loss_cutoff=1.4"),
+        (["miner=hardest", "dataset.max_tokens=0"], "dataset.max_tokens=0 must be a whole number"),
+        (["miner=hardest", "objective.threshold=70"], "must be a number in [-1, 1]"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_is_allowed(overrides: list[str], message: str) -> None:

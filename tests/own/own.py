@@ -1,4 +1,4 @@
-"""A dataset, a model and a miner that Minesweep does not know: what a user would write."""
+"""A dataset, a model, a miner and a loss that Minesweep does not know: what a user would write."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from minesweep.datasets.base import Data, Dataset, Split
 from minesweep.miners.base import Miner
+from minesweep.objectives.terms import Similarities, Term
 
 
 class Rings(Dataset):
@@ -50,3 +51,10 @@ class AboveMean(Miner):
 
     def select(self, scores: Tensor, **context: Any) -> Tensor:
         return (scores >= scores.mean()).to(scores.dtype)
+
+
+class Pull(Term):
+    """A third loss: how far an anchor's positive is from it, whatever the negatives."""
+
+    def __call__(self, similarities: Similarities) -> Tensor:
+        return 1 - similarities.positive

@@ -61,7 +61,8 @@ def best_threshold(found: Verification) -> float:
     right = below + same.sum()
     apart = np.concatenate([[True], values[1:] > values[:-1], [True]])
     place = int(np.argmax(np.where(apart, right, -1)))
-    edges = np.concatenate([[-1.0], values, [1.0]])
+    # The ends lie beyond all cosines, also one of exactly -1.
+    edges = np.concatenate([[min(-1.0, values[0] - 1e-6)], values, [max(1.0, values[-1])]])
     return float((edges[place] + edges[place + 1]) / 2)
 
 
