@@ -76,7 +76,7 @@ def kill_and_resume(runs_dir: Path, kills: int, steps: int) -> None:
 
 
 def test_sigkill_and_resume_bit_for_bit(runs_dir: Path) -> None:
-    kill_and_resume(runs_dir, kills=2, steps=600)
+    kill_and_resume(runs_dir, kills=2, steps=400)
 
 
 @pytest.mark.slow

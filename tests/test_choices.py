@@ -1,0 +1,80 @@
+"""Every choice does not only compose: it runs, with a tiny budget."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Train, choices
+
+from minesweep.config.compose import compose
+from minesweep.training.run import run
+
+
+FAST = "triplet/masked"
+
+
+def has_quora() -> bool:
+    return (Path(os.environ.get("MINESWEEP_DATA", "data")) / "quora").is_dir()
+
+
+# Reading the Quora pairs takes seconds; one of their arms stands for the others.
+EXPERIMENTS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name.startswith("triplet/") and name != FAST))
+    for name in choices("experiment")
+]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(experiment: str) -> None:
+    small = ["logger=none", "trainer.progress=false", "trainer.max_steps=2"]
+    if experiment.startswith("triplet"):
+        if not has_quora():
+            pytest.skip("needs the Quora pairs")
+        small += ["dataset.limit=300", "trainer.batch_size=32"]
+    else:
+        small += ["dataset=digits"]  # 1,079 training rows: enough for n = 1024
+    assert run(compose([f"experiment={experiment}", *small]))["step"] == 2
+
+
+@pytest.mark.parametrize("debug", choices("debug"))
+def test_every_debug_mode_runs(debug: str, runs_dir: Path) -> None:
+    summary = run(compose([f"debug={debug}", "dataset=digits", "trainer.progress=false"]))
+    (written,) = (runs_dir / "debug").glob("*/summary.json")
+    assert (summary["step"] == 1) == (debug == "fdr")
+    assert (written.parent / "trace.json").exists() == (debug == "profiler")
+    if debug == "overfit":
+        assert summary["train/loss_batch"] < 0.05
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *(f"optimizer={name}" for name in choices("optimizer")),
+        *(f"scheduler={name}" for name in choices("scheduler")),
+        "trainer=cpu",
+        "trainer.precision=bf16",
+        "trainer.gradient_clip=0.1",
+        "objective=l2",
+        "dataset.normalize=zscore",
+    ],
+)
+def test_every_optimizer_schedule_and_setting_learns(choice: str, train: Train) -> None:
+    steps = ["trainer.max_steps=60", "optimizer.lr=0.01"]
+    assert train(choice, *steps)["test/accuracy"] > 0.5
+
+
+def test_the_rate_follows_the_schedule(train: Train, runs_dir: Path) -> None:
+    from minesweep.tracking.journal import frame
+
+    train("scheduler=linear", "scheduler.warmup=10", "logger.every=1", "optimizer.lr=1.0")
+    (path,) = (runs_dir / "single").glob("*/journal.jsonl")
+    rates = frame(path).lr.tolist()
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10:] == pytest.approx([1 - step / 20 for step in range(20)])
+
+
+def test_every_sweep_report_belongs_to_a_sweep() -> None:
+    sweeps = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
+    assert {path.stem for path in (ROOT / "sweeps" / "report").glob("*.yaml")} <= sweeps
