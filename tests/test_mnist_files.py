@@ -185,6 +185,15 @@ def test_a_broken_download_leaves_nothing_and_says_why(server, tmp_path, how):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_a_checksum_a_download_that_breaks_off_is_refused(server, tmp_path):
+    mirrors = [server.url("truncated"), server.url("good")]
+    path = download(LABELS, mirrors, tmp_path, None)
+    assert path.read_bytes() == FILES[LABELS]
+    with pytest.raises(DownloadError, match="bytes before its end"):
+        download(IMAGES, mirrors[:1], tmp_path, None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_mirror_that_stalls_is_left_for_the_next(server, tmp_path, monkeypatch):
     monkeypatch.setattr("minesweep.datasets.download.READ_TIMEOUT", 0.2)
     mirrors = [server.url("stalled"), server.url("good")]
