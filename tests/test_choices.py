@@ -11,7 +11,6 @@ from conftest import ROOT, Train, choices
 from minesweep.config.compose import compose
 from minesweep.training.run import run
 
-
 FAST = "triplet/masked"
 
 

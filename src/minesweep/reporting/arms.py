@@ -96,9 +96,9 @@ def find_baselines(
     """The baseline of each arm.
 
     Candidates are the arms that have the values of ``baseline``. An arm is compared with the
-    candidate that agrees with it in every column in which the candidates differ among
-    themselves (random_k at the same k, all at the same label noise), and in ``within``. An arm
-    for which there is no such candidate is compared with nothing.
+    candidate that agrees with it in ``within`` and in every column in which the candidates left
+    differ among themselves (random_k at the same k, all at the same label noise). An arm for
+    which there is no such candidate is compared with nothing.
 
     Returns:
         The baseline's label by the arm's label; the baselines themselves are left out.
@@ -111,14 +111,14 @@ def find_baselines(
         wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
         known = "; ".join(arm.label for arm in arms[:12])
         raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
-    keys = candidates[0].values
-    differing = [k for k in keys if len({repr(c.values[k]) for c in candidates}) > 1]
-    matched = (set(differing) - set(baseline)) | set(within)
     found: dict[str, str] = {}
     for arm in arms:
         if arm in candidates:
             continue
-        fits = [c for c in candidates if all(c.values[k] == arm.values[k] for k in matched)]
+        near = [c for c in candidates if all(c.values[k] == arm.values[k] for k in within)]
+        differing = [k for k in arm.values if len({repr(c.values[k]) for c in near}) > 1]
+        matched = set(differing) - set(baseline)
+        fits = [c for c in near if all(c.values[k] == arm.values[k] for k in matched)]
         if len(fits) == 1:
             found[arm.label] = fits[0].label
     return found
