@@ -19,6 +19,7 @@ from minesweep.miners.band import Band
 from minesweep.miners.base import Miner
 from minesweep.miners.closest_negative import ClosestNegative
 from minesweep.miners.distance_weighted import DistanceWeighted, log_density
+from minesweep.miners.smooth import Smooth
 from minesweep.objectives.terms import Hinge, Similarities
 
 Case = tuple[Tensor, Tensor, Tensor]
@@ -161,6 +162,16 @@ def test_distance_weighted_draws_with_the_papers_chances(case: Case, dim: int) -
     for j, chance in expected.items():
         # Six standard deviations.
         assert abs(drawn[j] - many * chance) <= 6 * math.sqrt(many * chance * (1 - chance)) + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_weights_have_the_type_of_the_scores(dtype: torch.dtype) -> None:
+    scores = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).tanh().to(dtype)
+    case = scores, ~torch.eye(64, dtype=torch.bool), scores.diagonal()
+    for miner in (Band(1, 5), DistanceWeighted(), ClosestNegative("annealed"), Smooth()):
+        weights = ready(miner).select(scores, step=3, valid=case[1], positive=case[2], dim=128)
+        assert {part.dtype for part in weights.values()} == {dtype}  # type: ignore[union-attr]
+        assert weights["hard"].isfinite().all()  # type: ignore[index]
 
 
 # --- the positive of an anchor -------------------------------------------------------------------

@@ -38,15 +38,16 @@ class DistanceWeighted(InBatch):
         self.cutoff, self.nonzero_loss_cutoff = cutoff, nonzero_loss_cutoff
 
     def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, context: Context) -> Tensor:
-        distance = (2 - 2 * scores).clamp(min=0).sqrt()
+        # In bfloat16 a uniform draw can be 1, whose noise below is infinite.
+        distance = (2 - 2 * scores.float()).clamp(min=0).sqrt()
         near = valid & (distance < self.nonzero_loss_cutoff)
         chances = -log_density(distance.clamp(min=self.cutoff), context["dim"])
         draws = self.generator(context.get("step", 0))
-        uniform = torch.rand(scores.shape, generator=draws).to(scores)
+        uniform = torch.rand(scores.shape, generator=draws).to(distance)
         # Gumbel's trick: the largest of logits and noise is a draw from their softmax. The chances
         # themselves range over more powers of ten than a float holds.
-        gumbel = -(-uniform.clamp(min=torch.finfo(scores.dtype).tiny).log()).log()
-        return hardest(chances + gumbel, near)
+        gumbel = -(-uniform.clamp(min=torch.finfo(distance.dtype).tiny).log()).log()
+        return hardest(chances + gumbel, near).to(scores.dtype)
 
 
 def log_density(distance: Tensor, dim: int) -> Tensor:
