@@ -32,7 +32,7 @@ TRAIN, VAL, TEST = (
     ("balanced_dev",),
     ("balanced_test", "first10k"),
 )
-MIRRORS = ("https://qim.fs.quoracdn.net/", "http://qim.fs.quoracdn.net/")
+MIRRORS = ("https://qim.fs.quoracdn.net/",)
 PAIRS = 404_290  # in the official file, for which Quora has published no checksum
 # The official file, as in the assignment C3_W4: the rows before are trained on.
 FIRST_TEST_ROW, TEST_ROWS = 300_000, 10_240
