@@ -198,7 +198,7 @@ def test_not_sure_where_holm_takes_back_what_an_interval_says() -> None:
 
 
 def test_nk_compares_with_all_of_the_smallest_batch(tmp_path: Path) -> None:
-    study = tmp_path / "nk"
+    study = tmp_path / "study"
     for seed in SEEDS:
         for n, k, accuracy in ((512, 512, 0.80), (512, 384, 0.85), (1024, 1024, 0.88)):
             write_run(study, config("ohem", n, k, seed), accuracy + NOISE[k % 7, seed])
@@ -409,12 +409,12 @@ def test_journal_lines_that_are_broken_are_counted(tmp_path: Path) -> None:
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     outside = write_run(tmp_path / "elsewhere", config(seed=3), 0.1)
-    write_run(tmp_path / "nk", config(), 0.9)
-    (tmp_path / "nk" / "link").symlink_to(outside)
-    inside = write_run(tmp_path / "nk", config(seed=1), 0.9, name="linked-file")
+    write_run(tmp_path / "study", config(), 0.9)
+    (tmp_path / "study" / "link").symlink_to(outside)
+    inside = write_run(tmp_path / "study", config(seed=1), 0.9, name="linked-file")
     (inside / "summary.json").unlink()
     (inside / "summary.json").symlink_to(outside / "summary.json")
-    study = read_study(tmp_path / "nk")
+    study = read_study(tmp_path / "study")
     assert len(study.runs) == 1
     assert [p.run for p in study.problems] == ["linked-file"]
 
@@ -436,14 +436,14 @@ def test_what_differs_within_the_table_is_said(tmp_path: Path) -> None:
 
 
 def test_errors_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = ohem_study(tmp_path / "runs" / "nk", {128: 0.01}, seeds=[0])
+    study = ohem_study(tmp_path / "runs" / "study", {128: 0.01}, seeds=[0])
     (tmp_path / "empty").mkdir()
     failed = tmp_path / "failed"
     write_run(failed, config(), state="failed", reason="no such file")
     cases = [
         ([str(tmp_path / "empty")], "no runs in this folder"),
-        ([str(tmp_path / "runs")], "it holds the studies nk"),
-        ([str(tmp_path / "runs" / "nq")], "no such folder; did you mean 'nk'?"),
+        ([str(tmp_path / "runs")], "it holds the studies study"),
+        ([str(tmp_path / "runs" / "studi")], "no such folder; did you mean 'study'?"),
         (
             [str(next(p for p in study.iterdir()))],
             "is one run; give the study's folder",
@@ -487,7 +487,7 @@ class Elements(HTMLParser):
 
 
 def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = ohem_study(tmp_path / "nk", {128: 0.014, 384: 0.0}, seeds=range(2))
+    study = ohem_study(tmp_path / "study", {128: 0.014, 384: 0.0}, seeds=range(2))
     (study / "step_seconds.json").write_text(
         json.dumps(
             {f"{m}-n1024-k{k}": k / 1e4 for m in ("ohem", "random_k") for k in (128, 384)}
@@ -521,7 +521,7 @@ def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
-    page = render(analyse(ohem_study(tmp_path / "nk", {128: 0.014}, seeds=range(2))))
+    page = render(analyse(ohem_study(tmp_path / "study", {128: 0.014}, seeds=range(2))))
     elements = Elements()
     elements.feed(page)
     for tag, attributes in elements.tags:

@@ -20,6 +20,7 @@ from minesweep.miners.base import Pool
 from minesweep.objectives.base import Outcome
 from minesweep.seeding import derive
 from minesweep.tracking.journal import Row
+from minesweep.tracking.tracker import Tracker
 from minesweep.training import checkpoint
 from minesweep.training.diagnostics import Diagnostics, histograms
 from minesweep.training.display import Display
@@ -131,27 +132,31 @@ class Trainer:
 
     # --- one step ----------------------------------------------------------------------------
 
-    def fit(self, tracker: Any, display: Display, signals: Signals) -> None:
+    def fit(self, tracker: Tracker, display: Display, signals: Signals) -> None:
         """Trains until the last step, a stop rule, or a signal."""
-        trainer = self.cfg.trainer
+        profile_on = self.cfg.trainer.profile
         self.model.train()
-        with display.running(), profiler(trainer.profile, self.folder.path, display) as profile:
+        with display.running(), profiler(profile_on, self.folder.path, display) as profile:
             while self.step < self.steps and not self.stopped:
-                outcome, batch = self.update()
+                self.advance(tracker, display, signals)
                 profile.step()
-                self.diagnostics.update(outcome, batch)
-                last = self.step == self.steps
-                row = self._row(outcome, batch, last)
-                if row:
-                    tracker.log(row)
-                    display.update(row)
-                due = _due(self.step, trainer.checkpoint_every)
-                if due or last or self.stopped or signals.received is not None:
-                    state = self.state(tracker.offsets, tracker.elapsed)
-                    checkpoint.save_step(state, self.folder.checkpoints)
-                    self.folder.set_status(step=self.step, seconds=tracker.elapsed)
-                if signals.received is not None and not (last or self.stopped):
-                    raise Interrupted(128 + signals.received)
+
+    def advance(self, tracker: Tracker, display: Display, signals: Signals) -> None:
+        """One step and its record: the row, and a checkpoint where one is due."""
+        outcome, batch = self.update()
+        self.diagnostics.update(outcome, batch)
+        row = self._row(outcome, batch)
+        if row:
+            tracker.log(row)
+            display.update(row)
+        ends = self.stopped or self.step == self.steps
+        interrupted = signals.received is not None
+        if ends or interrupted or _due(self.step, self.cfg.trainer.checkpoint_every):
+            state = self.state(tracker.offsets, tracker.elapsed)
+            checkpoint.save_step(state, self.folder.checkpoints)
+            self.folder.set_status(step=self.step, seconds=tracker.elapsed)
+        if signals.received is not None and not ends:
+            raise Interrupted(128 + signals.received)
 
     def update(self) -> tuple[Outcome, Batch]:
         """One update of the weights."""
@@ -195,9 +200,9 @@ class Trainer:
 
     # --- what is recorded --------------------------------------------------------------------
 
-    def _row(self, outcome: Outcome, batch: Batch, last: bool) -> Row:
+    def _row(self, outcome: Outcome, batch: Batch) -> Row:
         logger, step = self.cfg.logger, self.step
-        validate = last or _due(step, self.cfg.trainer.eval_every)
+        validate = step == self.steps or _due(step, self.cfg.trainer.eval_every)
         picture = step == 1 or _due(step, logger.histogram_every)
         if not (validate or picture or _due(step, logger.every)):
             return {}
