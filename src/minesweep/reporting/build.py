@@ -21,6 +21,7 @@ from minesweep.reporting.arms import (
 from minesweep.reporting.measures import Measure, make_measures, read_step_seconds
 from minesweep.reporting.settings import (
     BACKWARD,
+    FORWARD,
     Settings,
     check_settings,
     read_settings,
@@ -269,6 +270,19 @@ def _note_seeds(runs: pd.DataFrame, arms: list[Arm], notes: list[str]) -> None:
         notes.append("One seed: there are no intervals, and nothing can be concluded.")
 
 
+def _price(runs: pd.DataFrame, main: pd.DataFrame) -> str:
+    """What the compared arms cost in forward passes: scored examples over their baseline's."""
+    if FORWARD not in runs or main.empty:
+        return ""
+    scored = runs.groupby("arm")[FORWARD].mean()
+    ratios = (scored[main["arm"]].to_numpy() / scored[main["baseline"]].to_numpy()).round(2)
+    if (ratios == 1).all():
+        return ""
+    low, high = ratios.min(), ratios.max()
+    times = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f" The price: {times} times as many examples scored as by the baseline."
+
+
 def _verdict(
     runs: pd.DataFrame,
     arms: list[Arm],
@@ -283,6 +297,8 @@ def _verdict(
         spent = {str(arm): float(x) for arm, x in runs.groupby("arm")[BACKWARD].mean().items()}
     main = comparisons[comparisons["measure"] == settings.metric]
     verdict = conclude(main, arms, settings.goal, spent)
+    price = _price(runs, main)
+    verdict = Verdict(f"{verdict.overall}{price}", verdict.sentences)
     equal = next((m for m in measures if m.name.endswith(f"at equal {words(BACKWARD)}")), None)
     if equal is None or not any(UNEQUAL in s for s in verdict.sentences):
         return verdict

@@ -18,6 +18,7 @@ from minesweep.reporting.study import Study
 from minesweep.reporting.units import lower_is_better
 
 BACKWARD = "samples/backward"
+FORWARD = "samples/forward"
 
 
 @dataclass(frozen=True)
