@@ -4,8 +4,8 @@
     pip install --no-deps open-metric-learning==4.0.0 gdown validators beautifulsoup4 soupsieve
     python benchmarks/in_batch.py            # a quarter of an hour; writes results/in_batch.json
 
-(OML asks for an older NumPy than the rest; its miners run with this one. Two peers loop over the
-anchors and take minutes at B = 4096: these are called once.)
+(OML asks for an older NumPy than the rest; its miners run with this one. Two peers loop in
+Python and take minutes at B = 4096: these are called once.)
 
 A batch is B unit vectors of 128 dimensions, 4 of each class; a call starts from them and from the
 labels, so the similarities are part of it. The miners take turns, so that a machine that slows down
