@@ -291,7 +291,7 @@ def _verdict(
     comparisons: pd.DataFrame,
 ) -> Verdict:
     """On the main metric; where the arms compared ended after unequal numbers of samples
-    backpropagated, the validation metric at an equal number is said as well."""
+    backpropagated, the sentences also say the validation metric at an equal number."""
     spent: dict[str, float] = {}
     if BACKWARD in runs:
         spent = {str(arm): float(x) for arm, x in runs.groupby("arm")[BACKWARD].mean().items()}
@@ -306,7 +306,4 @@ def _verdict(
     also = conclude(rows, arms, None, None, equal.where)
     uneven = {a for a, s in zip(main["arm"], verdict.sentences, strict=True) if UNEQUAL in s}
     sentences = [s for a, s in zip(rows["arm"], also.sentences, strict=True) if a in uneven]
-    overall = verdict.overall
-    if UNEQUAL in overall:
-        overall = f"{overall} {also.overall}"
-    return Verdict(overall, verdict.sentences + sentences)
+    return Verdict(verdict.overall, verdict.sentences + sentences)
