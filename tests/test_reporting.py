@@ -251,7 +251,7 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
     assert result.table["test/accuracy mean"].tolist() == pytest.approx([0.95, 0.95])
     assert result.table["optimizer.lr"].tolist() == [0.01, 0.1]
     assert result.baselines == {"ohem": "random_k"}
-    assert any("ohem: optimizer.lr = 0.1 (the edge" in note for note in result.notes)
+    assert any("the edge of what was tried: " in n and "ohem (0.1)" in n for n in result.notes)
     assert "no difference seen" in result.verdict.overall
     assert any("the same on every seed: random_k; ohem" in note for note in result.notes)
 

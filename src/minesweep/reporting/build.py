@@ -182,7 +182,7 @@ def _arms(
     if chosen is None:
         return runs, keys, arms, []
     runs, choices = choose(runs, chosen, settings.validation, lower_is_better(settings.validation))
-    notes += [_choice_note(choice, settings.validation) for choice in choices]
+    notes += _choice_notes(choices, settings.validation)
     left = {choice.arm for choice in choices}
     dropped = [arm.label for arm in arms if arm.label not in left]
     if dropped:
@@ -190,14 +190,28 @@ def _arms(
     return runs, keys, [arm for arm in arms if arm.label in left], choices
 
 
-def _choice_note(choice: Choice, validation: str) -> str:
-    edge = " (the edge of what was tried)" if choice.at_edge else ""
-    seeds = f"{len(choice.seeds)} shared" if choice.seeds else "no shared"
-    return (
-        f"{choice.arm}: {choice.key} = {show(choice.value)}{edge} chosen on {words(validation)} "
-        f"among {', '.join(map(show, choice.tried))} ({seeds} seeds); only its runs are in the "
-        "table."
-    )
+def _choice_notes(choices: list[Choice], validation: str) -> list[str]:
+    """Which values were tried, and where the best of them may not be the best there is."""
+    if not choices:
+        return []
+    key = choices[0].key
+    tried = sorted({value for choice in choices for value in choice.tried}, key=_size)
+    notes = [
+        f"{key} was chosen for each arm on {words(validation)} among "
+        f"{', '.join(map(show, tried))}; only the runs of the chosen value are in the table."
+    ]
+    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if c.at_edge]:
+        notes.append(f"Chosen at the edge of what was tried: {'; '.join(edge)}.")
+    if apart := [c.arm for c in choices if not c.seeds]:
+        notes.append(f"Values were compared on no shared seeds: {'; '.join(apart)}.")
+    return notes
+
+
+def _size(value: object) -> tuple[bool, float, str]:
+    """Orders numbers by size, and words after them."""
+    if isinstance(value, int | float):
+        return False, float(value), ""
+    return True, 0.0, str(value)
 
 
 def _baselines(
