@@ -2,20 +2,21 @@
 
     python benchmarks/sweep_overhead.py
 
-The same file, trials of 50 steps on digits, `logger=wandb` in both: once by ``src/sweep.py``, once by
-the real agent, which talks to the protocol server of the tests on the loopback address. A trial's
-overhead is its share of the clock less the seconds that its own run counted as training; a sweep
-of two trials is taken off, so that start-up does not count.
+The same file, trials of 50 steps on digits, logger=wandb in both: once by src/sweep.py, once by the
+real agent, which talks to the protocol server of the tests on the loopback address. A trial's time
+runs from the end of the one before to its own end; its overhead is that less what its run counted
+as training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -25,8 +26,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from wandb_server import WandbServer  # noqa: E402
 
+from minesweep.tracking.journal import read_rows  # noqa: E402
+
 SHORT = ["dataset=digits", "trainer.max_steps=50", "trainer.threads=1", "logger=wandb"]
-FEW = 2
 
 
 def main() -> None:
@@ -35,13 +37,11 @@ def main() -> None:
     many = parser.parse_args().trials
     for name, run in (("src/sweep.py, in process", in_process), ("wandb agent", by_agent)):
         with tempfile.TemporaryDirectory() as folder:
-            (few_seconds, _), (seconds, training) = (
-                run(Path(folder) / str(trials), trials) for trials in (FEW, many)
-            )
-        each = (seconds - few_seconds) / (many - FEW)
+            overheads, each = run(Path(folder) / "sweep", many)
+        middle, low, high = statistics.median(overheads), min(overheads), max(overheads)
         print(
-            f"{name:26} {each:6.2f} s a trial, {training:5.2f} s of it training: "
-            f"overhead {each - training:5.2f} s; {60 / each:6.1f} trials a minute"
+            f"{name:26} overhead a trial: median {middle:5.2f} s  [{low:.2f}, {high:.2f}]; "
+            f"{60 / each:5.1f} trials a minute"
         )
 
 
@@ -60,8 +60,8 @@ def sweep_file(folder: Path, trials: int) -> Path:
     return path
 
 
-def in_process(folder: Path, trials: int) -> tuple[float, float]:
-    """Seconds of the whole sweep, and mean seconds of training of its trials."""
+def in_process(folder: Path, trials: int) -> tuple[list[float], float]:
+    """Each trial's overhead (but the first one's), and the mean seconds a trial took."""
     path = sweep_file(folder, trials)
     with WandbServer(folder) as server:
         environment = server.env() | {"MINESWEEP_RUNS": str(folder / "runs")}
@@ -69,7 +69,7 @@ def in_process(folder: Path, trials: int) -> tuple[float, float]:
         return clock(command, environment, folder, trials)
 
 
-def by_agent(folder: Path, trials: int) -> tuple[float, float]:
+def by_agent(folder: Path, trials: int) -> tuple[list[float], float]:
     """The same by ``wandb agent``, at its own pace of polling."""
     path = sweep_file(folder, trials)
     with WandbServer(folder) as server:
@@ -93,13 +93,17 @@ def by_agent(folder: Path, trials: int) -> tuple[float, float]:
 
 def clock(
     command: list[str], environment: dict[str, str], folder: Path, trials: int
-) -> tuple[float, float]:
-    began = time.perf_counter()
+) -> tuple[list[float], float]:
     subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=True)
-    seconds = time.perf_counter() - began
-    found = [json.loads(p.read_text()) for p in (folder / "runs").glob("*/*/status.json")]
-    assert [status["state"] for status in found] == ["finished"] * trials
-    return seconds, sum(status["seconds"] for status in found) / trials
+    ended = []
+    for path in (folder / "runs").glob("*/*/status.json"):
+        status = json.loads(path.read_text())
+        assert status["state"] == "finished"
+        ended.append((read_rows(path.with_name("timing.jsonl"))[-1]["time"], status["seconds"]))
+    assert len(ended) == trials
+    ended.sort()
+    spans = [(end - before, training) for (before, _), (end, training) in pairwise(ended)]
+    return [span - training for span, training in spans], statistics.mean(s for s, _ in spans)
 
 
 if __name__ == "__main__":
