@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,8 @@ def analyse(
     settings = read_settings(study, baseline, metric, group_by)
     check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
+    if not group_by:
+        settings = _known_groups(study, settings, notes)
     runs, keys, arms, choices = _arms(study, settings, notes)
     try:
         baselines = _baselines(arms, settings, keys, notes)
@@ -161,6 +163,17 @@ def analyse(
         notes=notes,
         step_seconds=step_seconds,
     )
+
+
+def _known_groups(study: Study, settings: Settings, notes: list[str]) -> Settings:
+    """A sweep that has only begun may not differ yet in what its report.yaml groups by."""
+    known = []
+    for key in settings.group_by:
+        try:
+            known.append(resolve_key(key, study.keys))
+        except UserError as error:
+            notes.append(f"Not grouped by {key}: {error}.")
+    return replace(settings, group_by=known)
 
 
 def _arms(

@@ -88,6 +88,7 @@ def make_measures(
     if missing := int(runs[settings.metric].isna().sum()):
         notes.append(f"{missing} finished runs have no {settings.metric} and are left out of it.")
     kept = study.curves[study.curves["run"].isin(runs["run"])]
+    measures += _curve_measures(kept, settings, runs, notes)
     spent = kept.loc[kept["metric"] == settings.budget, ["run", "step", "value"]]
     budgets = {words(settings.budget): spent.rename(columns={"value": "budget"})}
     if step_seconds:
@@ -113,6 +114,27 @@ def make_measures(
                 f"At {told}, {len(early)} of {runs['arm'].nunique()} arms are read before their "
                 f"end, when a falling learning rate has not fallen yet: {'; '.join(early[:8])}."
             )
+    return measures
+
+
+def _curve_measures(
+    curves: pd.DataFrame, settings: Settings, runs: pd.DataFrame, notes: list[str]
+) -> list[Measure]:
+    """Curves read at a step before the end, and the steps at which they first reach a value."""
+    measures = []
+    for name, step in settings.at_step.items():
+        values = curves[(curves["metric"] == name) & (curves["step"] == step)]
+        column = f"{name} at step {step}"
+        runs[column] = runs["run"].map(values.set_index("run")["value"]).astype(float)
+        measures.append(Measure(column, f"{words(name)} at step {step:,}", f" at step {step:,}"))
+    for name, level in settings.reach.items():
+        reached = curves[(curves["metric"] == name) & (curves["value"] >= level)]
+        column = f"steps to {level:g}"
+        runs[column] = runs["run"].map(reached.groupby("run")["step"].min()).astype(float)
+        measures.append(Measure(column, f"steps to {words(name)} {level:g}"))
+    for measure in measures:
+        if missing := int(runs[measure.name].isna().sum()):
+            notes.append(f"{missing} runs have no {measure.title} and are left out of it.")
     return measures
 
 

@@ -34,6 +34,8 @@ class Settings:
         best_by: A swept key of which each arm keeps the value best on validation data.
         validation: The metric that ``best_by`` chooses on.
         budget: The curve that says what a run had spent by a step.
+        at_step: Curves to compare at a step before the end, ``{val/accuracy: 900}``.
+        reach: Curves of which to compare the first step at a value, ``{val/roc_auc: 0.72}``.
     """
 
     metric: str = "test/accuracy"
@@ -43,6 +45,8 @@ class Settings:
     best_by: str | None = None
     validation: str = "val/accuracy"
     budget: str = BACKWARD
+    at_step: dict[str, int] = field(default_factory=dict)
+    reach: dict[str, float] = field(default_factory=dict)
 
 
 def read_settings(

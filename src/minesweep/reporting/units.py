@@ -10,7 +10,7 @@ DASH = "\N{EN DASH}"
 """Stands for a value that there is not."""
 _SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
 _WORDS = {"samples/backward": "samples backpropagated", "samples/forward": "samples scored"}
-_LOWER = re.compile(r"loss|error|seconds|perplexity")
+_LOWER = re.compile(r"loss|error|seconds|perplexity|^steps to ")
 
 
 @dataclass(frozen=True)
