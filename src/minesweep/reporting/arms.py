@@ -63,7 +63,9 @@ def resolve_key(name: str, keys: Iterable[str]) -> str:
     if matching:
         raise UserError(f"{name} could be any of {', '.join(matching)}: write it in full")
     known = ", ".join(keys) or "none"
-    raise UserError(f"no key {name} differs in this study{nearest(name, keys)} Keys: {known}")
+    raise UserError(
+        f"no key {name} differs in this study{nearest(name, keys) or '.'} Keys: {known}"
+    )
 
 
 def show(value: Any) -> str:

@@ -70,7 +70,9 @@ def read_settings(
     known = list(Settings.__dataclass_fields__)
     for key in given:
         if key not in known:
-            raise UserError(f"report.yaml: no key {key}{nearest(str(key), known)} Known: {known}")
+            raise UserError(
+                f"report.yaml: no key {key}{nearest(str(key), known) or '.'} Known: {known}"
+            )
     if baseline:
         given["baseline"] = baseline
     if metric:
@@ -118,7 +120,7 @@ def check_settings(study: Study, settings: Settings) -> None:
             known = ", ".join(study.metrics) or "none"
             raise UserError(
                 f"{metric}: no finished run has this metric"
-                f"{nearest(metric, study.metrics)} Metrics: {known}"
+                f"{nearest(metric, study.metrics) or '.'} Metrics: {known}"
             )
 
 
