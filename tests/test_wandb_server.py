@@ -64,6 +64,7 @@ def test_run_of_this_process_arrives_and_can_be_resumed(
 
     for name, value in wandb_server.env().items():
         monkeypatch.setenv(name, value)
+    wandb.teardown()  # what another test set up in this process has the settings of then
     described: dict[str, Any] = {"group": "nk", "job_type": "train", "tags": ["digits", "quick"]}
     config = {"cfg": {"miner": {"k": 128}, "hidden": [32, 16], "none": None}, "k": 128}
     histogram = wandb.Histogram(np_histogram=np.histogram([0.0, 0.0, 1.0, 2.0], bins=2))
