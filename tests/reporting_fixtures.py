@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 VERSIONS = {"minesweep": "0.1.0", "torch": "2.13.0", "python": "3.11.9"}
@@ -128,3 +129,19 @@ def histogram(total: int) -> dict[str, Any]:
     counts = [0] * 64
     counts[0], counts[20], counts[63] = total // 2, total - total // 2 - 1, 1
     return {"counts": counts, "low": 0.0, "high": 3.2}
+
+
+SEEDS = range(5)
+NOISE = np.random.default_rng(7).normal(0, 0.003, size=(8, 8))
+
+
+def ohem_study(folder: Path, effects: dict[int, float], seeds=SEEDS, n: int = 1024) -> Path:
+    """ohem better than random_k by ``effects[k]``, up to a little noise, on each seed."""
+    for seed in seeds:
+        base = 0.95 + NOISE[0, seed]
+        write_run(folder, config("all", n, None, seed), base + 0.01)
+        for row, (k, effect) in enumerate(effects.items(), start=1):
+            write_run(folder, config("random_k", n, k, seed), base)
+            noise = 0.1 * NOISE[row, seed]
+            write_run(folder, config("ohem", n, k, seed), base + effect + noise)
+    return folder
