@@ -27,7 +27,7 @@ SHORT = [
     "logger.histogram_every=10",
 ]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +110,7 @@ def test_trials_of_an_agent_equal_runs_by_hand(
         assert run.group.startswith("small/")
 
 
+@pytest.mark.slow
 def test_nk_sweep_file_on_digits(wandb_server: WandbServer, runs: Path, tmp_path: Path) -> None:
     """sweeps/nk.yaml as it is, but for fixed overrides and two of its cells."""
     config = yaml.safe_load((ROOT / "sweeps" / "nk.yaml").read_text())
@@ -136,6 +137,7 @@ def test_nk_sweep_file_on_digits(wandb_server: WandbServer, runs: Path, tmp_path
         assert_journal_arrived(run, journal)
 
 
+@pytest.mark.slow
 def test_run_with_a_key_is_online_and_one_without_is_not(
     wandb_server: WandbServer, runs: Path, tmp_path: Path
 ) -> None:
