@@ -66,6 +66,22 @@ class Split:
         """Returns the examples at ``rows`` (``[n]`` int64 on this split's device)."""
         return Batch(self.inputs[rows], self.labels[rows], rows)
 
+    def draw(self, rows: Tensor, step: int) -> Batch:
+        """The examples at ``rows`` as training step ``step`` sees them.
+
+        Augmented where the dataset augments, and then a function of seed, step and rows
+        alone; :meth:`fetch` here.
+        """
+        return self.fetch(rows)
+
+    @property
+    def ahead(self) -> int:
+        """How many steps before its draw a batch is announced by :meth:`expect`; 0 for never."""
+        return 0
+
+    def expect(self, rows: Tensor, step: int) -> None:
+        """Says that ``step`` will draw ``rows``, so that workers can begin; it changes no draw."""
+
 
 @dataclass
 class Data:

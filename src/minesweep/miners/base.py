@@ -149,6 +149,13 @@ class Miner(nn.Module):
         """The rows to score: ``[n]`` int64, or ``[n, 2]`` for pairs. A uniform batch here."""
         return self.uniform(pool, step)
 
+    def foreseen(self, step: int) -> bool:
+        """Whether the rows of ``step`` depend on pool and step alone, and so can be told early.
+
+        True of uniform batches. A miner whose own ``propose`` looks at no model may say so too.
+        """
+        return type(self).propose is Miner.propose or not self.active(step)
+
     def extend(self, query: Tensor, negatives: Tensor, scores: Tensor, step: int) -> Tensor | None:
         """Adds synthetic negatives (MoCHi, arXiv 2010.01028).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -49,8 +50,8 @@ class Tracker:
         wandb_id = next((sink.id for sink in self.sinks if hasattr(sink, "id")), None)
         self._timing.write(start if wandb_id is None else {**start, "wandb_id": wandb_id})
 
-    def log(self, row: Row) -> None:
-        """Writes the row of one step; steps come in rising order."""
+    def log(self, row: Row, clocks: Mapping[str, float] | None = None) -> None:
+        """Writes the row of one step, and beside it measured times; steps come in rising order."""
         self._journal.write(row)
         now, (then, before) = time.perf_counter(), self._last
         self._last = (now, row["step"])
@@ -60,6 +61,7 @@ class Tracker:
                 "time": time.time(),
                 "elapsed": self.elapsed,
                 "steps_per_second": (row["step"] - before) / max(now - then, 1e-9),
+                **(clocks or {}),
             }
         )
         for sink in self.sinks:

@@ -61,9 +61,14 @@ class Diagnostics(nn.Module):
         self.last[batch.rows] = selected.to(torch.uint8) + PASSED
 
     @torch.no_grad()
-    def row(self, outcome: Outcome, batch: Batch, step: int) -> dict[str, float]:
-        """The scalars of one step. Each number is read from the device here, and only here."""
-        values = dict(outcome.metrics)
+    def row(
+        self, outcome: Outcome, batch: Batch, step: int, mined: Mapping[str, Tensor] | None = None
+    ) -> dict[str, float]:
+        """The scalars of one step, those of the miner (``mined``) too.
+
+        Each number is read from the device here, and only here.
+        """
+        values = {**outcome.metrics, **(mined or {})}
         values["samples/forward"] = self.forward_samples
         values["samples/backward"] = self.backward_samples
         if "train/accuracy" in outcome.metrics:
@@ -97,18 +102,25 @@ class Diagnostics(nn.Module):
 
 
 @torch.no_grad()
-def histograms(outcome: Outcome) -> dict[str, Histogram]:
-    """The scored batch's losses and the selected ones', over the same 64 bins."""
+def histograms(outcome: Outcome, mined: Mapping[str, Tensor] | None = None) -> dict[str, Histogram]:
+    """64 bins each: losses of the scored batch and of the selected, and what the miner tells."""
+    found = {f"{name}_histogram": _histogram(values) for name, values in (mined or {}).items()}
     if isinstance(outcome.weights, Mapping):
-        return {}
+        return found
     scores = outcome.scores.float()
-    low, high = (bound.item() for bound in scores.aminmax())
-    if not high > low:
-        high = low + 1e-6
     parts = {"batch": scores, "selected": scores[outcome.weights > 0]}
-    return {
-        f"train/loss_{part}_histogram": Histogram(
-            torch.histc(values, BINS, min=low, max=high).long().tolist(), low, high
-        )
-        for part, values in parts.items()
+    return found | {
+        f"train/loss_{part}_histogram": _histogram(values, scores) for part, values in parts.items()
     }
+
+
+def _histogram(values: Tensor, over: Tensor | None = None) -> Histogram:
+    """Counts of the finite ``values`` in bins from the least to the largest of ``over``."""
+    values = values[values.isfinite()].float()
+    over = values if over is None else over[over.isfinite()]
+    if not over.numel():
+        return Histogram([0] * BINS, 0.0, 1.0)
+    low, high = (bound.item() for bound in over.aminmax())
+    if not high > low:
+        high = low + max(1e-6, abs(low) * 1e-6)
+    return Histogram(torch.histc(values, BINS, min=low, max=high).long().tolist(), low, high)

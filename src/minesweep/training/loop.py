@@ -160,10 +160,11 @@ class Trainer:
 
     def update(self) -> tuple[Outcome, Batch]:
         """One update of the weights."""
-        step = self.step
-        # Mining that is off proposes uniformly; its objective then selects everything.
-        propose = self.miner.propose if self.miner.active(step) else self.miner.uniform
-        batch = self.data.train.fetch(propose(self.pool, step))
+        step, train = self.step, self.data.train
+        batch = train.draw(self._rows(step), step)
+        for later in range(step + 1, min(step + 1 + train.ahead, self.steps)):
+            if self.miner.foreseen(later):
+                train.expect(self._rows(later), later)
         with self._autocast():
             outcome = self.objective(self.model, batch, self.miner, step)
         # Waits for the device: a NaN has to stop the run before it reaches the weights.
@@ -179,6 +180,11 @@ class Trainer:
         self.objective.after_step()
         self.step += 1
         return outcome, batch
+
+    def _rows(self, step: int) -> Tensor:
+        # Mining that is off proposes uniformly; its objective then selects everything.
+        propose = self.miner.propose if self.miner.active(step) else self.miner.uniform
+        return propose(self.pool, step)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if str(self.cfg.trainer.precision) == "bf16":
