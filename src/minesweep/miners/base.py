@@ -33,6 +33,12 @@ both weights over the same scores.
 Chance is stateless: :meth:`Miner.generator` gives the generator of (seed, purpose, step), so
 a resumed run draws what the undisturbed one would have drawn, and what a step draws does not
 depend on the miner beside it. Whatever else a miner remembers is a buffer of fixed size.
+
+What a miner has to tell goes three ways, each asked for at logged steps alone:
+:meth:`Miner.metrics` (scalars) and :meth:`Miner.distributions` (values to make a histogram of)
+become part of the journal's row, so they follow from buffers and the step, and a resumed run
+tells the same; :meth:`Miner.clocks` (measured times) goes to ``timing.jsonl``, which may differ
+from run to run.
 """
 
 from __future__ import annotations
@@ -183,6 +189,25 @@ class Miner(nn.Module):
             term, by its name.
         """
         return torch.ones_like(scores)
+
+    def metrics(self, step: int) -> dict[str, Tensor]:
+        """Further scalars of the row that is logged after ``step``, e.g. ``mining/recall_at_k``.
+
+        They follow from buffers and ``step`` (counted from 0, the step just made); one that is
+        not finite is left out. Called at logged steps alone.
+        """
+        return {}
+
+    def distributions(self, step: int) -> dict[str, Tensor]:
+        """Values by name, of any shape, whose histograms are logged beside those of the losses.
+
+        ``{"mining/negative_distance": d}`` is logged as ``mining/negative_distance_histogram``.
+        """
+        return {}
+
+    def clocks(self) -> dict[str, float]:
+        """Measured times, e.g. ``mining/build_ms``, for ``timing.jsonl``."""
+        return {}
 
 
 def uniform_batch(pool: Pool, step: int) -> Tensor:

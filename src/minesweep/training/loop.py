@@ -147,7 +147,7 @@ class Trainer:
         self.diagnostics.update(outcome, batch)
         row = self._row(outcome, batch)
         if row:
-            tracker.log(row)
+            tracker.log(row, self.miner.clocks())
             display.update(row)
         ends = self.stopped or self.step == self.steps
         interrupted = signals.received is not None
@@ -212,13 +212,15 @@ class Trainer:
         picture = step == 1 or _due(step, logger.histogram_every)
         if not (validate or picture or _due(step, logger.every)):
             return {}
-        self.row = {"step": step, "lr": self.rate, **self.diagnostics.row(outcome, batch, step)}
+        mined = self.miner.metrics(step - 1)
+        scalars = self.diagnostics.row(outcome, batch, step, mined)
+        self.row = {"step": step, "lr": self.rate, **scalars}
         if validate:
             self._validate()
         return {
             **self.row,
             **(self.validation if validate else {}),
-            **(histograms(outcome) if picture else {}),
+            **(histograms(outcome, self.miner.distributions(step - 1)) if picture else {}),
         }
 
     def _validate(self) -> None:
