@@ -1,5 +1,6 @@
 """Datasets: real MNIST, splits, scale, limit, label noise, errors."""
 
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from minesweep.datasets.base import Data
+from minesweep.datasets.blobs import Blobs
 from minesweep.datasets.digits import Digits
 from minesweep.datasets.download import md5
 from minesweep.datasets.mnist import FashionMnist, Mnist
@@ -195,6 +197,71 @@ def test_label_noise_leaves_validation_and_test_alone():
     for part in ("val", "test"):
         assert torch.equal(getattr(noisy, part).labels, getattr(clean, part).labels)
         assert getattr(noisy, part).flipped is None
+
+
+# --- blobs ---
+
+
+def blobs(**options) -> Data:
+    return Blobs(**options).load(Path("nowhere"))
+
+
+@pytest.mark.parametrize(("size", "dim"), [(100, 10), (500, 10), (1000, 20), (5000, 50)])
+def test_random_blobs_are_uniform_with_labels_that_tell_nothing(size, dim):
+    data = blobs(size=size, dim=dim)
+    parts = (data.train, data.val, data.test)
+    assert [len(part) for part in parts] == [size, 500, 500]
+    assert data.input_shape == (dim,)
+    for part in parts:
+        assert part.inputs.shape == (len(part), dim)
+        assert (part.inputs.abs() < 1).all()
+        # Means of a uniform draw: within five standard errors of 0, and of 1/2.
+        error = 5 / math.sqrt(3 * part.inputs.numel())
+        assert part.inputs.mean().abs() < error
+        assert (part.labels.double().mean() - 0.5).abs() < 5 * 0.5 / math.sqrt(len(part))
+        means = torch.stack([part.inputs[part.labels == label].mean(0) for label in (0, 1)])
+        assert (means[0] - means[1]).abs().max() < 5 * math.sqrt(4 / 3 / len(part))
+
+
+def test_blobs_come_from_split_seed_and_from_nothing_else():
+    first, again, other = blobs(), blobs(), blobs(split_seed=1)
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+    larger = blobs(size=2000)  # another size of the training split leaves the others as they are
+    for part in ("val", "test"):
+        assert torch.equal(getattr(larger, part).inputs, getattr(first, part).inputs)
+    assert not torch.equal(first.val.inputs, first.test.inputs)
+    assert not torch.equal(first.val.inputs, first.train.inputs[:500])
+
+
+def test_blobs_that_hold_nothing_out():
+    data = blobs(held_out=None, size=100)
+    assert torch.equal(data.val.inputs, data.train.inputs)
+    assert torch.equal(data.test.labels, data.train.labels)
+
+
+def test_clusters_have_their_spread_and_share_their_centres():
+    data = blobs(classes=7, spread=0.2, size=3000, held_out=2000, dim=5)
+    assert data.num_classes == 7
+    centres = []
+    for part in (data.train, data.test):
+        groups = [part.inputs[part.labels == label] for label in range(7)]
+        assert all(group.std(0).mean().item() == pytest.approx(0.2, rel=0.1) for group in groups)
+        centres.append(torch.stack([group.mean(0) for group in groups]))
+    torch.testing.assert_close(centres[0], centres[1], rtol=0, atol=0.08)
+    assert centres[0].std(0).mean() > 0.3  # apart
+    assert len(blobs(spread=0.0).train.inputs.unique(dim=0)) == 2
+
+
+def test_blobs_limit_takes_the_first_rows():
+    whole, limited = blobs(), blobs(limit=30)
+    assert torch.equal(limited.train.inputs, whole.train.inputs[:30])
+    assert len(limited.val) == 500
+
+
+@pytest.mark.parametrize("key", ["size", "held_out", "limit"])
+def test_blobs_errors(key):
+    with pytest.raises(UserError, match=f"dataset.{key}=0 must be at least 1"):
+        Blobs(**{key: 0})
 
 
 # --- errors and configs ---

@@ -95,6 +95,38 @@ def test_mlp_errors(changes, message):
         MLP(**{"widths": [4], **changes}, input_shape=(4,), num_classes=2)
 
 
+# --- embedding MLP ---
+
+
+def test_the_first_pair_miners_network():
+    net = built("embedding_mlp", (10,))
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    sizes = [(m.in_features, m.out_features) for m in layers]
+    assert sizes == [(10, 100), (100, 50), (50, 25), (25, 10), (10, 3)]
+    assert [type(m) for m in net.body][-3:] == [nn.Linear, nn.ReLU, nn.Linear]
+    points = torch.randn(6, 10)
+    assert torch.equal(net(points), net.body(points))
+    assert torch.equal(net(points), net.embed(points))
+
+
+def test_embeddings_of_images_projected_and_normalised():
+    torch.manual_seed(0)
+    net = built("embedding_mlp", widths=[32], dim=16, projection=5, normalize=True)
+    images = torch.rand(4, 1, 8, 8)
+    outputs, embeddings = net(images), net.embed(images)
+    assert (outputs.shape, embeddings.shape) == ((4, 5), (4, 16))
+    for vectors in (outputs, embeddings):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
+    head = net.head
+    expected = net.body(images) @ head.weight.T + head.bias
+    torch.testing.assert_close(outputs, functional.normalize(expected, dim=1))
+
+
+def test_embedding_mlp_learns():
+    torch.manual_seed(0)
+    assert learns(built("embedding_mlp", widths=[16], dim=8, projection=8), (1, 8, 8))
+
+
 # --- timm ---
 
 
