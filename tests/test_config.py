@@ -178,6 +178,9 @@ def test_a_wrong_name_is_told_with_the_nearest_right_one(override: str, message:
         (["miner=distance_weighted", "miner.cutoff=1.5"], "below miner.nonzero_loss_cutoff=1.4"),
         (["miner=hardest", "dataset.max_tokens=0"], "dataset.max_tokens=0 must be a whole number"),
         (["miner=hardest", "objective.threshold=70"], "must be a number in [-1, 1]"),
+        (["dataset.held_out_classes=[1]"], "objective=cross_entropy cannot know classes that it"),
+        (["dataset=blobs", "dataset.classes=1"], "dataset.classes=1 must be a whole number at"),
+        (["model=embedding_mlp", "model.dim=0"], "model.dim=0 must be a whole number at least 1"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_is_allowed(overrides: list[str], message: str) -> None:

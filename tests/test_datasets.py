@@ -199,6 +199,36 @@ def test_label_noise_leaves_validation_and_test_alone():
         assert getattr(noisy, part).flipped is None
 
 
+# --- held-out classes ---
+
+
+def test_held_out_classes_are_never_trained_on():
+    whole, part = digits(normalize="none"), digits(normalize="none", held_out_classes=[7, 8, 9])
+    assert part.train.labels.unique().tolist() == [0, 1, 2, 3, 4, 5, 6]
+    kept = whole.train.labels < 7
+    assert torch.equal(part.train.inputs, whole.train.inputs[kept])
+    for name in ("val", "test"):
+        held, before = getattr(part, name), getattr(whole, name)
+        assert held.labels.unique().tolist() == [7, 8, 9]
+        assert torch.equal(held.inputs, before.inputs[before.labels >= 7])
+    assert part.num_classes == 10  # labels keep their names
+
+
+def test_limit_and_noise_look_at_the_classes_that_are_left():
+    data = digits(held_out_classes=[0, 4], limit=500, label_noise=1.0)
+    clean = digits(held_out_classes=[0, 4], limit=500)
+    assert len(data.train) == 500
+    assert data.train.flipped.all()
+    assert (data.train.labels != clean.train.labels).all()
+    assert data.train.labels.unique().tolist() == [1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_real_mnist_with_held_out_classes(mnist_dir):
+    data = Mnist(held_out_classes=[5, 6, 7, 8, 9]).load(mnist_dir)
+    assert data.train.labels.unique().tolist() == [0, 1, 2, 3, 4]
+    assert data.test.labels.bincount().tolist() == [0, 0, 0, 0, 0, 892, 958, 1028, 974, 1009]
+
+
 # --- blobs ---
 
 
@@ -282,6 +312,11 @@ def test_blobs_errors(key):
         ("limit", 1.5, "at least 1"),
         ("limit", True, "at least 1"),
         ("split_seed", "a", "dataset.split_seed=a"),
+        ("held_out_classes", 5, "must be a list of different classes"),
+        ("held_out_classes", [3, 3], "must be a list of different classes"),
+        ("held_out_classes", [10], "must name classes from 0 to 9"),
+        ("held_out_classes", ["cat"], "must name classes from 0 to 9"),
+        ("held_out_classes", [*range(9)], "leave at least two"),
     ],
 )
 def test_bad_arguments_are_told_before_any_file_is_read(dataset, key, value, message):

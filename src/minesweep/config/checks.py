@@ -63,6 +63,9 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "miner.nonzero_loss_cutoff": (float, TINY, 2, False),
 }
 
+CLASSIFIERS = "minesweep.objectives.classification."
+"""Where the objectives are whose outputs are classes."""
+
 WORDS: dict[str, tuple[str, ...]] = {
     "resume": ("auto", "never", "must"),
     "objective.reduction": ("mean", "sum", "sum_over_n"),
@@ -100,6 +103,7 @@ def check(cfg: DictConfig) -> None:
     _check_order(cfg, "miner.range_min", "miner.range_max")
     _check_order(cfg, "miner.cutoff", "miner.nonzero_loss_cutoff")
     _check_order(cfg, "miner.range_min", "trainer.batch_size")
+    _check_held_out(cfg)
     _check_selection(cfg)
     _check_writable(Path(cfg.paths.runs_dir))
 
@@ -140,6 +144,16 @@ def _check_stages(key: str, stages: DictConfig) -> None:
     if not whole or 0 not in stages:
         raise UserError(
             f"{key}={stages} must map steps to intervals, from step 0 on, e.g. {{0: 25, 300: 100}}"
+        )
+
+
+def _check_held_out(cfg: DictConfig) -> None:
+    target = str(cfg.objective.get("_target_"))
+    if cfg.dataset.get("held_out_classes") and target.startswith(CLASSIFIERS):
+        raise UserError(
+            f"dataset.held_out_classes={cfg.dataset.held_out_classes}: "
+            f"objective={choice(cfg, 'objective')} cannot know classes that it is not trained on; "
+            "choose an objective of embeddings, such as triplet"
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -22,10 +24,13 @@ class Digits(Dataset):
         label_noise: Share in [0, 1].
         limit: Training rows at most.
         split_seed: Fixes splits and noise.
+        held_out_classes: Class indices for validation and test alone.
 
     Raises:
         UserError: An argument is out of range.
     """
+
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
     def __init__(
         self,
@@ -34,8 +39,10 @@ class Digits(Dataset):
         label_noise: float = 0.0,
         limit: int | None = None,
         split_seed: int = 0,
+        held_out_classes: Sequence[int] = (),
     ) -> None:
-        self.options = Options(normalize, label_noise, limit, split_seed)
+        self.options = Options(normalize, label_noise, limit, split_seed, held_out_classes)
+        self.options.check_held_out(len(self.class_names))
 
     def load(self, data_dir: Path) -> Data:
         """Reads the digits out of scikit-learn; ``data_dir`` is not looked at."""
@@ -51,6 +58,6 @@ class Digits(Dataset):
         return prepare(
             *split(images, sizes, self.options.split_seed),
             maximum=16,
-            class_names=tuple("0123456789"),
+            class_names=self.class_names,
             options=self.options,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ class Mnist(Dataset):
         label_noise: Share in [0, 1].
         limit: Training rows at most.
         split_seed: Fixes splits and noise.
+        held_out_classes: Class indices for validation and test alone.
 
     Raises:
         UserError: An argument is out of range.
@@ -56,8 +58,10 @@ class Mnist(Dataset):
         label_noise: float = 0.0,
         limit: int | None = None,
         split_seed: int = 0,
+        held_out_classes: Sequence[int] = (),
     ) -> None:
-        self.options = Options(normalize, label_noise, limit, split_seed)
+        self.options = Options(normalize, label_noise, limit, split_seed, held_out_classes)
+        self.options.check_held_out(len(self.class_names))
 
     def load(self, data_dir: Path) -> Data:
         """Reads the four files, or first downloads those that are missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minesweep.errors import UserError
@@ -22,6 +23,9 @@ class Options:
         limit: At most so many training rows; None for all.
         split_seed: Fixes splits and label noise. It is not the training seed, so that seeds
             of one study share their data.
+        held_out_classes: Class indices that are never trained on: training rows of these are
+            dropped, and of the validation and test splits only these are kept. Empty for all
+            classes in all splits. For embeddings, not for classifiers.
 
     Raises:
         UserError: A value is unknown or out of range.
@@ -31,6 +35,7 @@ class Options:
     label_noise: float = 0.0
     limit: int | None = None
     split_seed: int = 0
+    held_out_classes: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         check_word("dataset.normalize", self.normalize, NORMALIZATIONS)
@@ -45,6 +50,27 @@ class Options:
             )
         if not _is_integer(self.split_seed):
             raise UserError(f"dataset.split_seed={self.split_seed} must be a whole number")
+        held = self.held_out_classes
+        listed = isinstance(held, Sequence) and not isinstance(held, str)
+        if not listed or len({str(label) for label in held}) < len(held):
+            raise UserError(
+                f"dataset.held_out_classes={held} must be a list of different classes, "
+                "e.g. [8,9]; [] for none"
+            )
+        object.__setattr__(self, "held_out_classes", tuple(held))  # a list would not be hashed
+
+    def check_held_out(self, classes: int) -> None:
+        """Raises a UserError unless ``held_out_classes`` can be held out of so many classes."""
+        held = self.held_out_classes
+        if not all(_is_integer(label) and 0 <= label < classes for label in held):
+            raise UserError(
+                f"dataset.held_out_classes={list(held)} must name classes from 0 to {classes - 1}"
+            )
+        if len(held) > classes - 2:
+            raise UserError(
+                f"dataset.held_out_classes={list(held)} holds out {len(held)} of {classes} "
+                "classes: leave at least two to train on"
+            )
 
 
 def _is_integer(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""From raw images to the three splits that the trainer sees: limit, label noise, scale."""
+"""From raw images to the three splits that the trainer sees: classes, limit, noise, scale."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def prepare(
 
     Args:
         train: What ``limit``, ``label_noise`` and the statistics of ``zscore`` look at.
-        val: Left alone but for the scale.
-        test: Left alone but for the scale.
+        val: Left alone but for the scale, and for ``held_out_classes``.
+        test: Left alone but for the scale, and for ``held_out_classes``.
         maximum: The largest value that a pixel can have, e.g. 255.
         class_names: One name for each class.
         options: See :class:`Options`.
@@ -97,12 +97,23 @@ def prepare(
     Returns:
         Splits of float32 ``[N, channels, height, width]`` and int64 labels.
     """
+    held = torch.tensor(list(options.held_out_classes), dtype=torch.long)
+    if len(held):
+        train = train[~torch.isin(train.labels, held)]
+        val, test = (part[torch.isin(part.labels, held)] for part in (val, test))
     train = train[: options.limit]
     labels, flipped = train.labels, None
     if options.label_noise:
-        labels, flipped = flip_labels(
-            train.labels, options.label_noise, len(class_names), options.split_seed
+        # Only to a class that is trained on.
+        classes = torch.arange(len(class_names))
+        trained = classes[~torch.isin(classes, held)]
+        places, flipped = flip_labels(
+            torch.searchsorted(trained, train.labels),
+            options.label_noise,
+            len(trained),
+            options.split_seed,
         )
+        labels = trained[places]
     offset, scale = _affine(train.pixels, maximum, options.normalize)
 
     def inputs(images: Images) -> Tensor:
