@@ -192,18 +192,15 @@ def show(rows: Sequence[Row]) -> None:
     if not rows:
         return
     table = Table()
-    for column in ("what", "against", "ratio", "spread", "goal", "met", "ours", "theirs"):
+    for column in ("what", "against", "ratio", "goal", "times"):
         table.add_column(column)
     for row in rows:
         table.add_row(
             row.what,
             row.against,
-            f"{row.ratio:.3g} ({row.unit})",
-            f"[{row.low:.3g}, {row.high:.3g}]",
-            f"at {row.at} {row.goal:g}",
-            "yes" if row.met else "no",
-            duration(row.ours),
-            duration(row.theirs),
+            f"{row.ratio:.3g} [{row.low:.3g}, {row.high:.3g}]\n{row.unit}",
+            f"at {row.at} {row.goal:g}\n{'met' if row.met else 'missed'}",
+            f"{duration(row.ours)}\n{duration(row.theirs)}",
         )
     Console().print(table)
 
