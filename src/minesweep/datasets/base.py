@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minesweep.errors import UserError
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -66,11 +68,25 @@ class Split:
         """Returns the examples at ``rows`` (``[n]`` int64 on this split's device)."""
         return Batch(self.inputs[rows], self.labels[rows], rows)
 
+    def for_run(self, seed: int, views: int) -> Split:
+        """This split as one run draws from it: by ``seed``, ``views`` views of each example.
+
+        Raises:
+            UserError: There is nothing to make more than one view of.
+        """
+        if views != 1:
+            raise UserError(
+                f"the objective compares {views} views of each image, and this dataset gives "
+                "one: take a dataset that augments, e.g. dataset=caltech101"
+            )
+        return self
+
     def draw(self, rows: Tensor, step: int) -> Batch:
         """The examples at ``rows`` as training step ``step`` sees them.
 
         Augmented where the dataset augments, and then a function of seed, step and rows
-        alone; :meth:`fetch` here.
+        alone. ``inputs`` is ``[views, n, ...]`` where the run asked for more than one view.
+        :meth:`fetch` here.
         """
         return self.fetch(rows)
 

@@ -45,6 +45,10 @@ class Objective(nn.Module):
     monitor: ClassVar[str] = "val/accuracy"
     """The validation metric by which the best checkpoint is chosen; larger is better."""
 
+    views: ClassVar[int] = 1
+    """How many differently augmented views of each example it compares; the batch's ``inputs``
+    are ``[views, n, ...]`` if more than one."""
+
     evaluates: ClassVar[tuple[str, ...]]
     """Names that :meth:`validate` returns. A sweep's metric is checked against them; optional."""
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ class Trainer:
         self.model: nn.Module = build(cfg, "model", **shape).to(device)
         self.objective = build(cfg, "objective").to(device)
         self.miner = build(cfg, "miner").to(device)
+        # The data is shared by the runs of a sweep; what is drawn from it is this run's own.
+        self.data = replace(data, train=data.train.for_run(cfg.seed, self.objective.views))
         if cfg.ckpt_path is not None:
             self._take_weights(cfg.ckpt_path)
         self.pool = Pool(
