@@ -3,9 +3,10 @@
     make bench-peers && python benchmarks/epochs.py      # about five minutes
 
 Both train the same MLP (784-1024-10, ReLU) with Adam 1e-3 on batches of 512 and the same 55,000
-images, with as many threads as torch takes by itself. Ours is ``miner=all`` with nothing logged; the peer has neither logger nor
-checkpoints nor progress bar. The peer's loader works in the training process, or in two workers of
-its own: the faster of the two is the one compared. The two take turns, epoch by epoch.
+images, with as many threads as torch takes by itself. Ours is ``miner=all`` with nothing logged;
+the peer has neither logger nor checkpoints nor progress bar. The peer's loader works in the
+training process, or in two workers of its own: the faster of the two is the one compared. The two
+take turns, epoch by epoch.
 """
 
 from __future__ import annotations

@@ -7,13 +7,12 @@ Whole processes, in turn, so that a machine that slows down slows all; medians a
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from common import compare, facts, in_turns, options, write
 
 TRAIN = Path(__file__).resolve().parents[1] / "src" / "train.py"
 BARE = """
@@ -27,10 +26,8 @@ main()
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+def main(argv: list[str] | None = None) -> None:
+    given = options(str(__doc__), "startup", rounds=15).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare.py"
         bare.write_text(BARE)
@@ -40,20 +37,17 @@ def main() -> None:
             "train.py --help": [str(TRAIN), "--help"],
             "train.py miner.kk=3": [str(TRAIN), "miner.kk=3"],
         }
-        seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for turn in range(rounds + 1):
-            for name, command in commands.items():
-                began = time.perf_counter()
-                subprocess.run([sys.executable, *command], capture_output=True, check=False)
-                if turn:  # the first round warms the disk's cache
-                    seconds[name].append(time.perf_counter() - began)
-    base = seconds["bare Hydra app, --cfg job"]
-    for name, values in seconds.items():
-        ratios = [a / b for a, b in zip(values, base, strict=True)]
-        print(
-            f"{name:28} {statistics.median(values):6.3f} s  [{min(values):.3f}, {max(values):.3f}]"
-            f"   ratio {statistics.median(ratios):.2f}"
-        )
+        cases = {name: lambda command=command: run(command) for name, command in commands.items()}
+        times = in_turns(cases, given.rounds)  # the warming round fills the disk's cache
+    peer, ours, *_ = times
+    known = facts(("hydra-core",))
+    against = f"a bare Hydra app ({known['versions']['hydra-core']})"
+    row = compare(ours, against, times[ours], times[peer], most=1.3)
+    write(given.output, [row], {"seconds": times}, note=given.note, **known)
+
+
+def run(command: list[str]) -> None:
+    subprocess.run([sys.executable, *command], capture_output=True, check=False)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ as training.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from common import compare, facts, options, write  # noqa: E402
 from wandb_server import WandbServer  # noqa: E402
 
 from minesweep.tracking.journal import read_rows  # noqa: E402
@@ -31,18 +31,29 @@ from minesweep.tracking.journal import read_rows  # noqa: E402
 SHORT = ["dataset=digits", "trainer.max_steps=50", "trainer.threads=1", "logger=wandb"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> None:
+    parser = options(str(__doc__), "sweep_overhead", rounds=1)
     parser.add_argument("--trials", type=int, default=12)
-    many = parser.parse_args().trials
-    for name, run in (("src/sweep.py, in process", in_process), ("wandb agent", by_agent)):
-        with tempfile.TemporaryDirectory() as folder:
-            overheads, each = run(Path(folder) / "sweep", many)
-        middle, low, high = statistics.median(overheads), min(overheads), max(overheads)
-        print(
-            f"{name:26} overhead a trial: median {middle:5.2f} s  [{low:.2f}, {high:.2f}]; "
-            f"{60 / each:5.1f} trials a minute"
-        )
+    given = parser.parse_args(argv)
+    each: dict[str, list[float]] = {"in process": [], "wandb agent": []}
+    overheads: dict[str, list[float]] = {name: [] for name in each}
+    for _ in range(given.rounds):
+        for name, run in zip(each, (in_process, by_agent), strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                beside, seconds = run(Path(folder) / "sweep", given.trials)
+            each[name].append(seconds)
+            overheads[name] += beside
+    known = facts(("wandb",))
+    against = f"wandb agent {known['versions']['wandb']} with the protocol server"
+    row = compare(
+        f"a trial of a sweep of {given.trials} short ones, in process",
+        against,
+        each["in process"],
+        each["wandb agent"],
+        least=5,
+    )
+    details = {"overhead_seconds": overheads, "seconds_a_trial": each}
+    write(given.output, [row], details, note=given.note, **known)
 
 
 def sweep_file(folder: Path, trials: int) -> Path:

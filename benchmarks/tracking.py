@@ -8,14 +8,12 @@ turns of 200 steps in one process, so that a machine that slows down slows both.
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from common import compare, facts, in_turns, options, write
 
 from minesweep.config.build import build
 from minesweep.config.compose import compose
@@ -30,27 +28,23 @@ from minesweep.training.signals import Signals
 TURN = 200
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8)
-    rounds = parser.parse_args().rounds
+def main(argv: list[str] | None = None) -> None:
+    given = options(str(__doc__), "tracking", rounds=12).parse_args(argv)
     torch.set_num_threads(1)
     os.environ.setdefault("WANDB_MODE", "offline")
     with tempfile.TemporaryDirectory() as folder:
         arms = {name: Arm(name, Path(folder) / name) for name in ("none", "default")}
-        seconds: dict[str, list[float]] = {name: [] for name in arms}
-        for _ in range(rounds):
-            for name, arm in arms.items():
-                seconds[name].append(arm.turn())
+        times = in_turns({name: arm.turn for name, arm in arms.items()}, given.rounds)
         for arm in arms.values():
             arm.tracker.finish(None)
-    for name, values in seconds.items():
-        rates = sorted(TURN / value for value in values)
-        middle = statistics.median(rates)
-        print(f"logger={name:8} {middle:7.2f} steps/s  [{rates[0]:.2f}, {rates[-1]:.2f}]")
-    costs = [b / a - 1 for a, b in zip(seconds["none"], seconds["default"], strict=True)]
-    low, high = min(costs), max(costs)
-    print(f"cost, pair by pair: median {statistics.median(costs):+.2%}  [{low:+.2%}, {high:+.2%}]")
+    row = compare(
+        f"{TURN} OHEM steps, everything logged at the default intervals",
+        "logger=none",
+        times["default"],
+        times["none"],
+        most=1.02,
+    )
+    write(given.output, [row], {"seconds": times}, note=given.note, **facts(("wandb",)))
 
 
 class Arm:
@@ -65,16 +59,12 @@ class Arm:
         self.trainer = Trainer(cfg, data, run)
         self.tracker = Tracker(cfg, folder)
         self.display = Display(logger, 1, 0, shown=False)
-        self.turn()  # warm
 
-    def turn(self) -> float:
-        """Seconds of one turn."""
+    def turn(self) -> None:
         self.trainer.steps = self.trainer.step + TURN + 1
-        began = time.perf_counter()
         signals = Signals()
         for _ in range(TURN):
             self.trainer.advance(self.tracker, self.display, signals)
-        return time.perf_counter() - began
 
 
 if __name__ == "__main__":
