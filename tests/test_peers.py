@@ -1,18 +1,21 @@
-"""Our miners beside those of pytorch-metric-learning, where the two define the same.
+"""Our miners and metrics beside those of pytorch-metric-learning, where the two define the same.
 
 Skipped unless it is installed: ``pip install pytorch-metric-learning==2.9.0``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
+from sklearn.cluster import KMeans
 from test_in_batch import Case, chosen
 from test_triplet import ready
 from torch import Tensor
 
+from minesweep.evaluation.retrieval import retrieval
 from minesweep.miners.closest_negative import ClosestNegative
 from minesweep.miners.distance_weighted import DistanceWeighted, log_density
 from minesweep.objectives.terms import Hinge, Similarities
@@ -102,3 +105,33 @@ def test_distance_weighted(size: tuple[int, int, int], monkeypatch: pytest.Monke
     logits = -log_density(distance.clamp(min=ours.cutoff), vectors.shape[1])
     chances = logits.masked_fill(far, -torch.inf).softmax(1).nan_to_num()
     torch.testing.assert_close(chances, theirs, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "classes"), [(500, 10), (400, 399), (300, 250), (64, 2), (40, 40)]
+)
+def test_retrieval_metrics(size: int, classes: int) -> None:
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
+    draws = torch.Generator().manual_seed(size)
+    labels = torch.randint(classes, (size,), generator=draws)  # some are alone in their class
+    if size == classes:
+        labels = torch.arange(size)
+    centres = torch.randn(classes, 8, generator=draws)
+    vectors = centres[labels] + 0.8 * torch.randn(size, 8, generator=draws)
+    found = retrieval(vectors, labels)
+
+    def clusters(points: Tensor, count: int) -> Tensor:
+        # Their k-means has another start; what is compared is NMI on one clustering.
+        return torch.from_numpy(KMeans(count, n_init=3, random_state=0).fit_predict(points))
+
+    names = ("precision_at_1", "r_precision", "mean_average_precision_at_r", "NMI")
+    peer = AccuracyCalculator(names, k="max_bin_count", kmeans_func=clusters)
+    if size == classes:  # nobody has a neighbour of its class: their search for 0 of them fails
+        assert all(math.isnan(found[name]) for name in names[:3])
+        return
+    theirs = peer.get_accuracy(vectors, labels)
+    for name in names[:3]:
+        assert found[name] == pytest.approx(theirs[name], abs=1e-6), name
+    # The rows' order differs, and with it the start of k-means.
+    assert found["nmi"] == pytest.approx(theirs["NMI"], abs=0.03)

@@ -1,0 +1,1 @@
+"""What embeddings are worth: plain functions of tensors, called where objectives evaluate."""
