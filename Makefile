@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nk test test-full check clean
+.PHONY: help setup demo train nk dashboard test test-full check clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ train: $(STAMP) ## OHEM on MNIST
 
 nk: $(STAMP) ## The OHEM n:k table: 35 runs on MNIST, two at a time
 	$(BIN)/python src/sweep.py sweeps/nk.yaml --launcher joblib --jobs 2 trainer.progress=false
+
+dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, until Ctrl-C
+	$(BIN)/python src/dashboard.py
 
 test: $(STAMP) ## The tests, without the slow ones
 	$(BIN)/python -m pytest -q -n 2

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     # Imported here: --help and a wrong option must answer at once.
-    from minesweep.reporting import report
+    from minesweep.reporting.build import report
     from minesweep.reporting.tables import print_report
 
     try:

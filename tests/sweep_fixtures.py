@@ -31,7 +31,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minesweep.reporting.report", lambda folder: None)
+    monkeypatch.setattr("minesweep.reporting.build.report", lambda folder: None)
     monkeypatch.setattr("minesweep.reporting.tables.print_report", lambda report: None)
 
 

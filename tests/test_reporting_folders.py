@@ -15,8 +15,7 @@ from reporting_fixtures import config, histogram, ohem_study, write_run
 
 import report as entry
 from minesweep.errors import UserError
-from minesweep.reporting import report
-from minesweep.reporting.build import analyse
+from minesweep.reporting.build import analyse, report
 from minesweep.reporting.files import markdown
 from minesweep.reporting.page import render
 from minesweep.reporting.series import loss_histograms, shown_arms

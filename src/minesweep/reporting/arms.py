@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.reporting.units import DASH
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONTROLS = ("all", "random_k")
 """Miners that do not look for hard examples."""
@@ -35,6 +36,8 @@ def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Se
     Returns:
         The arms in reading order (controls first, then by value), and each run's arm label.
     """
+    import pandas as pd  # here: the index page needs no tables, and opens sooner
+
     settings = [tuple(row) for row in runs[list(keys)].itertuples(index=False)]
     order = sorted(dict.fromkeys(settings), key=lambda row: _order(keys, row))
     labels = dict(zip(order, _labels(keys, order), strict=True))

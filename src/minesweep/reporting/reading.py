@@ -7,7 +7,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,8 @@ LINE_LIMIT = 1 << 20
 """Bytes; a longer line of a journal is skipped."""
 FILE_LIMIT = 4 << 20
 """Bytes; a longer config, status or summary is refused."""
+TAIL = 1 << 16
+"""Bytes; of a journal whose end alone is wanted, so much is read."""
 KEY_LIMIT = 10_000
 """Values in one config; more is a bomb of YAML aliases rather than a configuration."""
 
@@ -55,10 +57,10 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; a non-finite number becomes None."""
+def read_json(path: Path, limit: int = FILE_LIMIT) -> dict[str, Any]:
+    """Reads a JSON object of at most ``limit`` bytes; a non-finite number becomes None."""
     try:
-        content = _decoder.decode(_text(path))
+        content = _decoder.decode(_text(path, limit))
     except (ValueError, RecursionError):
         raise UnreadableError(f"{path.name} is not whole JSON") from None
     return _mapping(content, path)
@@ -79,19 +81,34 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     Returns:
         The rows that have a step, and how many lines were skipped (broken, too long, no step).
     """
+    with open_regular(path) as file:
+        return _rows(_lines(file))
+
+
+def read_tail(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """As :func:`read_journal`, of the last ``TAIL`` bytes alone, however long the file is."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - TAIL))
+        lines = file.read(TAIL).split(b"\n")
+    if size > TAIL:
+        del lines[0]  # its beginning was not read
+    return _rows(line for line in lines if line)
+
+
+def _rows(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
     rows: list[dict[str, Any]] = []
     skipped = 0
-    with open_regular(path) as file:
-        for line in _lines(file):
-            try:
-                row = _decoder.decode(line.decode()) if line else None
-            except (ValueError, RecursionError):
-                row = None
-            step = row.get("step") if isinstance(row, dict) else None
-            if isinstance(row, dict) and type(step) is int and 0 <= step < 1 << 53:
-                rows.append(row)
-            else:
-                skipped += 1
+    for line in lines:
+        try:
+            row = _decoder.decode(line.decode()) if line else None
+        except (ValueError, RecursionError):
+            row = None
+        step = row.get("step") if isinstance(row, dict) else None
+        if isinstance(row, dict) and type(step) is int and 0 <= step < 1 << 53:
+            rows.append(row)
+        else:
+            skipped += 1
     return rows, skipped
 
 
@@ -151,11 +168,11 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield b""
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, limit: int = FILE_LIMIT) -> str:
     with open_regular(path) as file:
-        content = file.read(FILE_LIMIT + 1)
-    if len(content) > FILE_LIMIT:
-        raise UnreadableError(f"{path.name} is longer than {FILE_LIMIT >> 20} MiB")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UnreadableError(f"{path.name} is longer than {limit >> 20} MiB")
     try:
         return content.decode()
     except UnicodeDecodeError:

@@ -256,7 +256,7 @@ def _conclude(
     """Prints the report, then fails where trials did."""
     finished = [trial for trial in planned if trial.finished]
     if finished:
-        from minesweep.reporting import report
+        from minesweep.reporting.build import report
         from minesweep.reporting.tables import print_report
 
         for folder in study_folders(planned):

@@ -31,7 +31,7 @@ class WeightsAndBiases:
         self._wandb = wandb
         # An agent names the run it wants; otherwise the folder's own run goes on.
         run_id = os.environ.get("WANDB_RUN_ID") or _kept_id(folder) or secrets.token_hex(4)
-        (folder / "wandb.json").write_text(json.dumps({"id": run_id}) + "\n")
+        _keep(folder, {"id": run_id})
         n, k = batch_and_selected(cfg)
         name = run_name(cfg)
         self._run = wandb.init(
@@ -55,6 +55,8 @@ class WeightsAndBiases:
             settings=wandb.Settings(init_timeout=20, console="off", silent=True),
         )
         self.id = run_id
+        if self._run.url:  # not offline
+            _keep(folder, {"id": run_id, "url": self._run.url})
         # Rows up to here are with W&B already; it would refuse them with a warning each.
         self._known = max(self._run.starting_step, 0) if step else 0
 
@@ -116,6 +118,10 @@ def _answers(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _keep(folder: Path, facts: dict[str, str]) -> None:
+    (folder / "wandb.json").write_text(json.dumps(facts) + "\n")
 
 
 def _kept_id(folder: Path) -> str | None:

@@ -39,8 +39,8 @@ class RunFolder:
             RunBusy: Another process holds it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.parent / ".locks" / f"{self.path.name}.lock", timeout=0)
-        Path(lock.lock_file).parent.mkdir(exist_ok=True)
+        lock = FileLock(lock_file(self.path), timeout=0)
+        lock_file(self.path).parent.mkdir(exist_ok=True)
         try:
             lock.acquire()
         except Timeout:
@@ -80,6 +80,33 @@ class RunFolder:
         """The summary of a finished run, else None."""
         summary = read_json(self.path / "summary.json")
         return summary if self.status.get("state") == "finished" and summary else None
+
+
+def lock_file(run: Path) -> Path:
+    """The file whose lock a process at work on ``run`` holds."""
+    return run.parent / ".locks" / f"{run.name}.lock"
+
+
+def is_locked(run: Path) -> bool:
+    """Whether a process is at work on the run in this folder.
+
+    Asks for a shared lock, which it gives back at once: the process at work notices nothing.
+    """
+    import fcntl
+
+    try:
+        descriptor = os.open(lock_file(run), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)  # which also gives the lock back
+    return False
 
 
 def now() -> str:

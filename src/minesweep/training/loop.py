@@ -157,7 +157,7 @@ class Trainer:
         if ends or interrupted or _due(self.step, self.cfg.trainer.checkpoint_every):
             state = self.state(tracker.offsets, tracker.elapsed)
             checkpoint.save_step(state, self.folder.checkpoints)
-            self.folder.set_status(step=self.step, seconds=tracker.elapsed)
+            self.folder.set_status(step=self.step, best=self.best, seconds=tracker.elapsed)
         if signals.received is not None and not ends:
             raise Interrupted(128 + signals.received)
 

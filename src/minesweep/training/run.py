@@ -72,6 +72,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
         name=run_name(cfg),
         step=trainer.step,
         max_steps=trainer.steps,
+        monitor=trainer.objective.monitor,
         started=folder.status.get("started", now()),
         pid=os.getpid(),
         data=data.fingerprint(),
