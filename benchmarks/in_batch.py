@@ -1,17 +1,15 @@
 """Time and peak memory of the in-batch miners beside those of PML and OML, on the same input.
 
-    pip install -e '.[bench]'
-    pip install --no-deps open-metric-learning==4.0.0 gdown validators beautifulsoup4 soupsieve
-    python benchmarks/in_batch.py            # a quarter of an hour; writes results/in_batch.json
+    make bench-peers && python benchmarks/in_batch.py      # minutes; writes results/in_batch.json
 
-(OML asks for an older NumPy than the rest; its miners run with this one. Two peers loop in
-Python and take minutes at B = 4096: these are called once.)
+(Two peers loop in Python and take minutes at B = 4096: these are called once. OML is measured where
+it is installed; it stands in the details alone.)
 
 A batch is B unit vectors of 128 dimensions, 4 of each class; a call starts from them and from the
-labels, so the similarities are part of it. The miners take turns, so that a machine that slows down
-slows all of them; one thread. Ratios survive a busy machine, milliseconds do not. Memory is what
-the resident set of another process, which hands freed memory back at once, grows by at its peak
-during one call. Linux only.
+labels, so the similarities are part of it. Ours gives the weights of the hard negative. The miners
+take turns, so that a machine that slows down slows all of them; one thread. Ratios survive a busy
+machine, milliseconds do not. Memory is what the resident set of another process, which hands freed
+memory back at once, grows by at its peak during one call. Linux only.
 """
 
 from __future__ import annotations
@@ -19,66 +17,70 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import compare, facts, in_turns, options, write
 from torch import Tensor
 from torch.nn import functional
 
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.miners.band import Band
-from minesweep.miners.base import Miner
+from minesweep.miners.base import Context
 from minesweep.miners.closest_negative import ClosestNegative
 from minesweep.miners.distance_weighted import DistanceWeighted
-from minesweep.miners.in_batch import HARD
+from minesweep.miners.in_batch import InBatch
 from minesweep.miners.smooth import Smooth
-from minesweep.training.folder import write_atomically
 
-SIZES, DIM, PER_CLASS = (512, 4096), 128, 4
-PACKAGES = ("torch", "pytorch-metric-learning", "open-metric-learning")
-ONCE = 10.0  # seconds: what takes longer is measured once
+SIZES, DIM, PER_CLASS = (256, 1024, 4096), 128, 4
+RIVALS = {
+    "minesweep hardest": "PML BatchHard",
+    "minesweep semi_hard": "PML BatchEasyHard semihard",
+    "minesweep distance_weighted": "PML DistanceWeighted",
+}
 MOST_CUBED = 1024
 """PML's semi-hard triplets need B^3 booleans: 64 GiB at B = 4096."""
 
 Mine = Callable[[Tensor, Tensor], Any]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
+def main(argv: list[str] | None = None) -> None:
+    parser = options(str(__doc__), "in_batch", rounds=15)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--note", default="", help="kept beside the numbers: the machine's state")
     parser.add_argument("--peaks", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=Path("results/in_batch.json"))
-    options = parser.parse_args()
+    given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    if options.peaks:
-        print(json.dumps(peaks(options.peaks)))
+    if given.peaks:
+        print(json.dumps(peaks(given.peaks)))
         return
-    found: dict[str, Any] = {}
-    for size in options.sizes:
+    known = facts(("pytorch-metric-learning",))
+    pml = known["versions"]["pytorch-metric-learning"]
+    rows, details = [], {}
+    for size in given.sizes:
+        vectors, labels = batch(size)
         cases = ours() | peers(size)
-        times = measure(cases, *batch(size), options.rounds)
-        rows = summarised(times, peaks_apart(size))
-        found[str(size)] = {"miners": rows, "equal": equal(cases, *batch(size))}
-        show(size, rows)
-    versions = {"python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in PACKAGES}
-    result = {"dim": DIM, "per_class": PER_CLASS, "threads": 1, "versions": versions}
-    result |= {"note": options.note, "batch": found}
-    options.output.parent.mkdir(exist_ok=True)
-    write_atomically(options.output, json.dumps(result, indent=1) + "\n")
-    print(options.output)
+        calls = {name: partial(mine, vectors, labels) for name, mine in cases.items()}
+        times, memory = in_turns(calls, given.rounds), peaks_apart(size)
+        for name, peer in RIVALS.items():
+            if peer in cases:
+                mib = f"peak {memory[name] / 2**20:.3g} MiB against {memory[peer] / 2**20:.3g}"
+                label = f"{name.removeprefix('minesweep ')} negative, B = {size}, d = {DIM}"
+                against = peer.replace("PML", f"PML {pml}")
+                row = compare(label, against, times[name], times[peer], least=3, note=mib)
+                rows.append(row)
+        details[str(size)] = {
+            "miners": summarised(times, memory),
+            "equal": equal(cases, vectors, labels),
+        }
+    write(given.output, rows, details, note=given.note, dim=DIM, per_class=PER_CLASS, **known)
 
 
 def batch(size: int) -> tuple[Tensor, Tensor]:
@@ -91,7 +93,7 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
 
 def ours() -> dict[str, Mine]:
     """Every miner, with the hardest positive of each anchor."""
-    miners: dict[str, Miner] = {
+    miners: dict[str, InBatch] = {
         "hardest": ClosestNegative("none"),
         "semi_hard": ClosestNegative(),
         "annealed": ClosestNegative("annealed"),
@@ -102,15 +104,16 @@ def ours() -> dict[str, Mine]:
     return {f"minesweep {name}": selecting(miner) for name, miner in miners.items()}
 
 
-def selecting(miner: Miner) -> Mine:
+def selecting(miner: InBatch) -> Mine:
     miner._steps = 1000
 
     def mine(vectors: Tensor, labels: Tensor) -> Any:
         scores = vectors @ vectors.T
         same = labels[:, None] == labels
         positives = same.clone().fill_diagonal_(False)
-        positive = scores.masked_fill(~positives, torch.inf).amin(1)
-        return miner.select(scores, step=100, valid=~same, positive=positive, dim=DIM)
+        positive = torch.where(positives, scores, torch.inf).amin(1)
+        context = Context(step=100, dim=DIM)
+        return miner.hard(scores, positive[:, None], ~same, context)
 
     return mine
 
@@ -118,12 +121,10 @@ def selecting(miner: Miner) -> Mine:
 def peers(size: int) -> dict[str, Mine]:
     """The other libraries' miners of the same kinds, on cosines where they take them."""
     try:
-        from oml.miners.inbatch_hard_tri import HardTripletsMiner
-        from oml.miners.inbatch_nhard_tri import NHardTripletsMiner
         from pytorch_metric_learning import miners
         from pytorch_metric_learning.distances import CosineSimilarity
     except ImportError as error:
-        raise UserError(f"{error}; how to install the peers is at the top of this file") from None
+        raise UserError(f"{error}: make bench-peers installs the peers") from None
     cosine = CosineSimilarity()
     found: dict[str, Mine] = {
         "PML BatchHard": miners.BatchHardMiner(distance=cosine),
@@ -136,25 +137,23 @@ def peers(size: int) -> dict[str, Mine]:
         found["PML TripletMargin semihard"] = miners.TripletMarginMiner(
             0.25, "semihard", distance=cosine
         )
-    for name, miner in (("HardTriplets", HardTripletsMiner()), ("NHard", NHardTripletsMiner())):
-        found[f"OML {name}"] = lambda vectors, labels, miner=miner: miner._sample(
+    return found | oml()
+
+
+def oml() -> dict[str, Mine]:
+    """OML's, where it is installed (it asks for an older NumPy, and runs with ours)."""
+    try:
+        from oml.miners.inbatch_hard_tri import HardTripletsMiner
+        from oml.miners.inbatch_nhard_tri import NHardTripletsMiner
+    except ImportError:
+        return {}
+    return {
+        f"OML {name}": lambda vectors, labels, miner=miner: miner._sample(
             vectors,
             labels.tolist(),  # the indices alone, as PML gives them
         )
-    return found
-
-
-def measure(
-    cases: dict[str, Mine], vectors: Tensor, labels: Tensor, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each case, one number a round."""
-    first = {name: seconds(mine, vectors, labels) for name, mine in cases.items()}
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, mine in cases.items():
-            if first[name] < ONCE:
-                times[name].append(seconds(mine, vectors, labels))
-    return {name: values or [first[name]] for name, values in times.items()}
+        for name, miner in (("HardTriplets", HardTripletsMiner()), ("NHard", NHardTripletsMiner()))
+    }
 
 
 def summarised(times: dict[str, list[float]], memory: dict[str, int]) -> dict[str, dict[str, Any]]:
@@ -171,12 +170,6 @@ def summarised(times: dict[str, list[float]], memory: dict[str, int]) -> dict[st
         }
         for name, values in times.items()
     }
-
-
-def seconds(mine: Mine, vectors: Tensor, labels: Tensor) -> float:
-    began = time.perf_counter()
-    mine(vectors, labels)
-    return time.perf_counter() - began
 
 
 def peaks_apart(size: int) -> dict[str, int]:
@@ -209,7 +202,7 @@ def _bytes(field: str) -> int:
 def equal(cases: dict[str, Mine], vectors: Tensor, labels: Tensor) -> dict[str, bool]:
     """Whether the peers find the same negative for each anchor."""
     negatives = {
-        kind: cases[f"minesweep {kind}"](vectors, labels)[HARD] for kind in ("hardest", "semi_hard")
+        kind: cases[f"minesweep {kind}"](vectors, labels) for kind in ("hardest", "semi_hard")
     }
     ours = {
         kind: dict(zip(*(part.tolist() for part in weights.nonzero(as_tuple=True)), strict=True))
@@ -217,27 +210,19 @@ def equal(cases: dict[str, Mine], vectors: Tensor, labels: Tensor) -> dict[str, 
     }
     hard = cases["PML BatchHard"](vectors, labels)
     semi = cases["PML BatchEasyHard semihard"](vectors, labels)
-    oml = cases["OML HardTriplets"](vectors, labels)
-    return {
+    found = {
         "PML BatchHard": ours["hardest"] == _mapping(hard[0], hard[2]),
         "PML BatchEasyHard semihard": ours["semi_hard"] == _mapping(semi[0], semi[3]),
-        "OML HardTriplets": ours["hardest"] == _mapping(oml[0], oml[2]),
     }
+    if "OML HardTriplets" in cases:
+        other = cases["OML HardTriplets"](vectors, labels)
+        found["OML HardTriplets"] = ours["hardest"] == _mapping(other[0], other[2])
+    return found
 
 
 def _mapping(anchors: Any, negatives: Any) -> dict[int, int]:
     both = (torch.as_tensor(part).tolist() for part in (anchors, negatives))
     return dict(zip(*both, strict=True))
-
-
-def show(size: int, miners: dict[str, dict[str, Any]]) -> None:
-    print(f"B = {size}, d = {DIM}")
-    for name, row in miners.items():
-        spread = f"[{row['lowest_ms']:.1f}, {row['highest_ms']:.1f}]"
-        print(
-            f"  {name:30} {row['median_ms']:10.1f} ms {spread:20} {row['times_hardest']:7.1f} x"
-            f" {row['peak_mib']:8.1f} MiB"
-        )
 
 
 if __name__ == "__main__":

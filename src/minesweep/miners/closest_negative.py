@@ -51,11 +51,11 @@ class ClosestNegative(InBatch):
     def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, context: Context) -> Tensor:
         step = context.get("step", 0)
         share = self.admitted(step)
-        violated = valid & (scores > positive)
         if share == 0:
-            return hardest(scores, valid & ~violated)
+            return hardest(scores, valid & (scores <= positive))
         if share == 1:
             return hardest(scores, valid)
+        violated = valid & (scores > positive)
         order = scores.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
         count = violated.sum(1)
         # Rounded by chance, so that a row's only violated negative has that share as its chance.

@@ -114,7 +114,7 @@ class Triplet(Objective):
             order = draw.to(scores.device)
         else:
             order = -scores.detach()
-        place = order.masked_fill(~positives, -torch.inf).argmax(1, keepdim=True)
+        place = torch.where(positives, order, -torch.inf).argmax(1, keepdim=True)
         return (scores.gather(1, place) * positives.gather(1, place)).squeeze(1)
 
     def _metrics(
@@ -130,7 +130,7 @@ class Triplet(Objective):
         means = {name: (loss * anchored).sum() / count for name, loss in losses.items()}
         total = torch.stack([t.weight * means[name] for name, t in self.terms.items()]).sum()
         metrics = {f"train/loss_{name}": mean for name, mean in means.items()}
-        closest, place = scores.masked_fill(~valid, -torch.inf).max(1)
+        closest, place = torch.where(valid, scores, -torch.inf).max(1)
         metrics |= {
             "train/loss_batch": total,
             "train/positive_similarity": (positive * anchored).sum() / count,
