@@ -18,8 +18,8 @@ random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (def
 closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
 semi-hard, band ...                                                     per loss term, by its name
 queue (MoCo)           queue_negative  uniform batch of n (default)     all (default)
-MoCHi                  queue_negative  uniform batch of n (default)     top N of each query;
-                                                                        ``extend`` adds the mixes
+MoCHi                  queue_negative  uniform batch of n (default)     all; ``extend`` adds mixes of
+                                                                        each query's top N
 =====================  ==============  ===============================  ============================
 
 Pairs are known before the forward pass, so an index miner does its work in ``propose`` (its
@@ -88,16 +88,21 @@ class Context(TypedDict, total=False):
 
     Attributes:
         step: The training step, from 0.
-        rows: ``[n]`` or ``[n, 2]`` rows of the pool that the candidates come from.
-        labels: ``[n]`` class indices of the candidates.
+        turn: Which of an image's views is the query, where each is in turn; from 0.
+        rows: ``[n]`` or ``[n, 2]`` rows of the pool that the candidates come from; ``[B]`` of
+            the queries where the candidates are negatives.
+        labels: Class indices of the same.
+        queue_labels: ``[K]`` class indices of the queue's entries.
         valid: Bool, shaped like the scores: False where a candidate must never be selected.
         positive: ``[B]`` score of each query's positive (batch and queue negatives).
         dim: Of the embeddings that the scores come from.
     """
 
     step: int
+    turn: int
     rows: Tensor
     labels: Tensor
+    queue_labels: Tensor
     valid: Tensor
     positive: Tensor
     dim: int
@@ -162,17 +167,25 @@ class Miner(nn.Module):
         """
         return type(self).propose is Miner.propose or not self.active(step)
 
-    def extend(self, query: Tensor, negatives: Tensor, scores: Tensor, step: int) -> Tensor | None:
+    def extend(
+        self, query: Tensor, negatives: Tensor, scores: Tensor, **context: Unpack[Context]
+    ) -> Tensor | None:
         """Adds synthetic negatives (MoCHi, arXiv 2010.01028).
+
+        Similarities are returned, not vectors: those of a mix follow from ``scores``, and
+        ``[B, s, dim]`` vectors would need far more memory. Where vectors h are at hand, they are
+        ``torch.einsum("bd,bsd->bs", query, h.detach())``.
 
         Args:
             query: ``[B, dim]`` embeddings.
             negatives: ``[K, dim]`` embeddings of the queue.
-            scores: ``[B, K]`` similarities, ``-inf`` where masked.
-            step: The training step.
+            scores: ``[B, K]`` similarities, ``-inf`` where masked or not selected.
+            **context: See :class:`Context`.
 
         Returns:
-            ``[B, s, dim]`` detached embeddings, or None for no additions.
+            ``[B, s]`` similarities of the queries to their synthetic negatives, ``-inf`` for
+            none, or None for no additions. Their gradient is that of the query, the synthetic
+            negatives being constants.
         """
         return None
 
