@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import re
 import statistics
 import time
@@ -117,16 +118,17 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each case, one number a round; the cases take turns.
 
-    So a machine that slows down slows all of them. What takes more than ten seconds in the warming
+    So a machine that slows down slows all of them. Each round has an order of its own, or the same
+    case would always find the caches as the same other one left them. What takes more than ten seconds in the warming
     round is not called again: its one number stands for each round.
     """
     first: dict[str, float] = {}
     for _ in range(max(warm, 1)):
         first = {name: seconds(case) for name, case in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, case in cases.items():
-            times[name].append(seconds(case) if first[name] < ONCE else first[name])
+    for turn in range(rounds):
+        for name in random.Random(turn).sample(list(cases), len(cases)):
+            times[name].append(seconds(cases[name]) if first[name] < ONCE else first[name])
     return times
 
 
