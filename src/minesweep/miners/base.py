@@ -18,8 +18,8 @@ random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (def
 closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
 semi-hard, band ...                                                     per loss term, by its name
 queue (MoCo)           queue_negative  uniform batch of n (default)     all (default)
-MoCHi                  queue_negative  uniform batch of n (default)     all; ``extend`` adds mixes of
-                                                                        each query's top N
+MoCHi                  queue_negative  uniform batch of n (default)     all; ``extend`` adds mixes
+                                                                        of each query's top N
 =====================  ==============  ===============================  ============================
 
 Pairs are known before the forward pass, so an index miner does its work in ``propose`` (its

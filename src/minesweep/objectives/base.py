@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from minesweep.datasets.base import Batch, Split
-from minesweep.miners.base import Miner
+from minesweep.datasets.base import Batch, Data, Split
+from minesweep.miners.base import Miner, Pool
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Outcome:
 
     Attributes:
         loss: Scalar, with a gradient.
-        scores: Detached scores of the candidates; ``[n]`` for examples and pairs.
+        scores: Detached scores of the candidates; ``[n]`` for examples and pairs. Where they are
+            the negatives in a queue, and too many to keep, ``[B]`` losses of their queries.
         weights: What was selected, shaped like ``scores``.
         metrics: Further scalars of the batch, by their full name; read at logged steps only,
             so they stay tensors.
@@ -49,8 +50,20 @@ class Objective(nn.Module):
     """How many differently augmented views of each example it compares; the batch's ``inputs``
     are ``[views, n, ...]`` if more than one."""
 
+    separable: ClassVar[bool] = False
+    """Whether a batch may be scored in parts, on several processes or one after the other, with
+    the same result: false where what is selected from a part differs from what is selected from
+    the whole."""
+
     evaluates: ClassVar[tuple[str, ...]]
     """Names that :meth:`validate` returns. A sweep's metric is checked against them; optional."""
+
+    def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
+        """Called once, before the first step and before a checkpoint is loaded.
+
+        Override it to allocate what depends on model or data; a parameter that is to be trained
+        is made in ``__init__``, or here.
+        """
 
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
         """Scores the batch, asks the miner what to learn from, and returns the loss of that."""

@@ -69,6 +69,7 @@ class Trainer:
             lengths=data.train.lengths,
             bucket=data.train.bucket,
         )
+        self.objective.setup(self.model, self.pool, self.data)
         self.miner.setup(self.pool)
         learned = [*self.model.parameters(), *self.objective.parameters()]
         self.learned = [p for p in learned if p.requires_grad]
