@@ -119,8 +119,8 @@ def in_turns(
     """Seconds of each case, one number a round; the cases take turns.
 
     So a machine that slows down slows all of them. Each round has an order of its own, or the same
-    case would always find the caches as the same other one left them. What takes more than ten seconds in the warming
-    round is not called again: its one number stands for each round.
+    case would always find the caches as the same other one left them. What takes more than ten
+    seconds in the warming round is not called again: its one number stands for each round.
     """
     first: dict[str, float] = {}
     for _ in range(max(warm, 1)):
