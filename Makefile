@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nk dashboard test test-full check clean
+.PHONY: help setup demo train nk dashboard test test-full check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,13 @@ check: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-peers: $(STAMP) ## Install what `make bench` measures against
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),bench]'
+	$(BIN)/python -m pip install --quiet --no-deps -r benchmarks/peers.txt
+
+bench: bench-peers ## Every speed measurement against its peer; half an hour on a quiet machine
+	$(BIN)/python benchmarks/bench.py
 
 clean: ## Remove .venv and caches; data/ and runs/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
