@@ -31,6 +31,7 @@ from minesweep.reporting.statistics import Choice, choose, compare, summarise
 from minesweep.reporting.study import DERIVED, Study, read_study
 from minesweep.reporting.units import lower_is_better, words
 from minesweep.reporting.verdict import UNEQUAL, Verdict, answer, conclude
+from minesweep.reporting.views import Made, make_views
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Report:
         verdict: The answer.
         notes: What a reader has to know, one sentence each.
         step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
+        views: Further figures that the study's ``report.yaml`` asks for.
         files: What was written.
     """
 
@@ -66,6 +68,7 @@ class Report:
     verdict: Verdict
     notes: list[str]
     step_seconds: dict[str, float]
+    views: list[Made] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
     @property
@@ -149,6 +152,7 @@ def analyse(
             f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
         )
     verdict = _verdict(runs, arms, settings, measures, comparisons)
+    views = make_views(study, settings, runs, arms, step_seconds, notes)
     return Report(
         study=study,
         settings=settings,
@@ -162,6 +166,7 @@ def analyse(
         verdict=verdict,
         notes=notes,
         step_seconds=step_seconds,
+        views=views,
     )
 
 

@@ -22,6 +22,7 @@ from minesweep.reporting.series import (
 )
 from minesweep.reporting.tables import clean
 from minesweep.reporting.units import unit, words
+from minesweep.reporting.views import Surface, Tradeoff
 
 if TYPE_CHECKING:
     from minesweep.reporting.build import Report
@@ -38,9 +39,11 @@ class Figure:
         title: A heading.
         caption: What is shown: how many seeds, what the band is.
         kind: ``curve`` (its ``layout.meta`` holds other x axes), ``histogram`` (one frame a
-            step), or ``plain``.
+            step), ``tiles`` (small figures side by side), ``parallel`` (its ``layout.meta`` names
+            the table's rows), or ``plain``.
         plot: The Plotly figure.
-        choice: Figures with the same ``group`` are shown one at a time, by this name.
+        choice: Figures with the same ``group`` are shown one at a time, by this name; tiles all
+            at once, under it.
         group: See ``choice``; empty for a figure of its own.
     """
 
@@ -60,7 +63,15 @@ def plain(text: Any) -> str:
 
 def all_figures(report: Report) -> list[Figure]:
     """The figures of a study, in the page's order."""
+    # Here: the views are drawn with this module's means.
+    from minesweep.reporting.view_figures import surface_figures, tradeoff_figure
+
     found = []
+    for position, view in enumerate(report.views):
+        if isinstance(view, Surface):
+            found += surface_figures(view, position)
+        elif isinstance(view, Tradeoff):
+            found.append(tradeoff_figure(view, position))
     if not report.comparisons.empty:
         found.append(differences(report))
     found += [curves(report, metric) for metric in curve_metrics(report)]
@@ -81,8 +92,8 @@ def curves(report: Report, metric: str) -> Figure:
         name = plain(line.arm)
         if np.isfinite(line.low).any():
             plot.add_scatter(
-                y=_short([*line.high, *line.low[::-1]]),
-                x=_short([*line.x["steps"], *line.x["steps"][::-1]]),
+                y=short([*line.high, *line.low[::-1]]),
+                x=short([*line.x["steps"], *line.x["steps"][::-1]]),
                 fill="toself",
                 fillcolor=_faint(line.colour),
                 line={"width": 0},
@@ -91,10 +102,10 @@ def curves(report: Report, metric: str) -> Figure:
                 showlegend=False,
             )
             for axis, positions in axes.items():
-                positions.append(_short([*line.x[axis], *line.x[axis][::-1]]))
+                positions.append(short([*line.x[axis], *line.x[axis][::-1]]))
         plot.add_scatter(
-            x=_short(line.x["steps"]),
-            y=_short(line.mean),
+            x=short(line.x["steps"]),
+            y=short(line.mean),
             name=name,
             legendgroup=name,
             mode="lines" if len(line.mean) > 1 else "markers",
@@ -105,14 +116,14 @@ def curves(report: Report, metric: str) -> Figure:
             },
         )
         for axis, positions in axes.items():
-            positions.append(_short(line.x[axis]))
+            positions.append(short(line.x[axis]))
     sign = unit(metric).sign.strip()
     plot.update_layout(
         xaxis={"title": "steps", "rangemode": "tozero"},
         yaxis={"title": words(metric) + (f" ({sign})" if sign else "")},
         meta={"axes": axes},
         height=420,
-        **_layout(),
+        **layout(),
     )
     told = seeds_told(drawn) if drawn else ""
     return Figure(_id("curve", metric), words(metric).capitalize(), told, "curve", plot)
@@ -127,15 +138,15 @@ def differences(report: Report) -> Figure:
     centre = rows["difference"].to_numpy() * u.factor
     plot = go.Figure(
         go.Scatter(
-            x=_short(centre),
+            x=short(centre),
             y=[plain(arm) for arm in rows["arm"]],
             mode="markers",
             marker={"size": 10, "color": PALETTE[0]},
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": _short(rows["high"].to_numpy() * u.factor - centre),
-                "arrayminus": _short(centre - rows["low"].to_numpy() * u.factor),
+                "array": short(rows["high"].to_numpy() * u.factor - centre),
+                "arrayminus": short(centre - rows["low"].to_numpy() * u.factor),
                 "color": PALETTE[0],
                 "thickness": 2,
             },
@@ -148,7 +159,7 @@ def differences(report: Report) -> Figure:
         xaxis={"title": f"difference in {words(name)}{u.points and ' (points)'}"},
         yaxis={"automargin": True},
         height=140 + 34 * len(rows),
-        **_layout(),
+        **layout(),
     )
     seeds = sorted({int(n) for n in rows["n"]})
     caption = (
@@ -161,7 +172,7 @@ def differences(report: Report) -> Figure:
 def histogram(losses: LossHistogram, position: int) -> Figure:
     """The scored batch's losses beside those of the selected part, on the same axes; one frame
     a step, by its name."""
-    centres = _short((losses.edges[:-1] + losses.edges[1:]) / 2)
+    centres = short((losses.edges[:-1] + losses.edges[1:]) / 2)
     width = float(losses.edges[1] - losses.edges[0])
     plot = make_subplots(
         cols=2,
@@ -172,7 +183,7 @@ def histogram(losses: LossHistogram, position: int) -> Figure:
     for column, counts in enumerate((losses.scored, losses.selected), start=1):
         plot.add_bar(
             x=centres,
-            y=_short(counts[0]),
+            y=short(counts[0]),
             width=width,
             marker={"color": PALETTE[column - 1], "line": {"width": 0}},
             hovertemplate="loss %{x}: %{y}<extra></extra>",
@@ -183,8 +194,8 @@ def histogram(losses: LossHistogram, position: int) -> Figure:
         go.Frame(
             name=str(step),
             data=[
-                {"type": "bar", "y": _short(scored)},
-                {"type": "bar", "y": _short(selected)},
+                {"type": "bar", "y": short(scored)},
+                {"type": "bar", "y": short(selected)},
             ],
             layout={"yaxis": {"range": [0, float(top) or 1.0]}},
         )
@@ -193,14 +204,13 @@ def histogram(losses: LossHistogram, position: int) -> Figure:
         )
     ]
     ends = [float(losses.edges[0]), float(losses.edges[-1])]
-    layout = _layout() | {"showlegend": False}
     plot.update_layout(
         xaxis={"title": "loss", "range": ends},
         xaxis2={"title": "loss", "range": ends},
         yaxis={"title": "examples in a batch", "range": [0, float(tops[0]) or 1.0]},
         bargap=0,
         height=380,
-        **layout,
+        **(layout() | {"showlegend": False}),
     )
     caption = (
         f"mean count over {losses.seeds} seed{'s' if losses.seeds > 1 else ''}, the same axes on "
@@ -222,36 +232,41 @@ def parallel(report: Report) -> Figure:
     main = report.measures[0].name
     runs = report.runs.dropna(subset=[main])
     keys = list(report.arms[0].values)
-    short = short_names(keys)
-    dimensions = [_dimension(short[key], list(runs[key])) for key in keys]
+    names = short_names(keys)
+    dimensions = [_dimension(names[key], list(runs[key])) for key in keys]
     dimensions.append(_dimension("seed", list(runs["seed"])))
     for measure in report.measures:
         u, values = unit(measure.name), runs[measure.name]
         if values.notna().all():
             _, equal, budget = measure.name.partition(" at equal ")
             label = equal + budget.split(" ")[0] or words(measure.name)[:24]
-            dimensions.append({"label": plain(label), "values": _short(values * u.factor)})
+            dimensions.append({"label": plain(label), "values": short(values * u.factor)})
     u = unit(main)
     plot = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
             line={
-                "color": _short(runs[main] * u.factor),
+                "color": short(runs[main] * u.factor),
                 "colorscale": [[0, PALETTE[5]], [1, PALETTE[1]]],
                 "showscale": True,
                 "colorbar": {"title": {"text": u.sign.strip()}, "thickness": 12},
             },
         )
     )
-    plot.update_layout(**(_layout() | {"height": 440, "margin": {"l": 70, "r": 30, "t": 60}}))
-    caption = f"one line a run ({len(runs)} runs); drag along an axis to keep some of them"
-    return Figure("parallel", "All trials", caption, "plain", plot)
+    plot.update_layout(**(layout() | {"height": 440, "margin": {"l": 70, "r": 30, "t": 60}}))
+    # Which rows of the table of all runs the lines are.
+    plot.update_layout(meta={"rows": np.flatnonzero(report.runs[main].notna()).tolist()})
+    caption = (
+        f"one line a run ({len(runs)} runs); drag along an axis to keep some of them, here and in "
+        "the table of all runs below, which can also be searched"
+    )
+    return Figure("parallel", "All trials", caption, "parallel", plot)
 
 
 def _dimension(label: str, values: list[Any]) -> dict[str, Any]:
     texts = ranked(values)
     if len(texts) > 12 and all(isinstance(v, int | float) for v in values):
-        return {"label": plain(label), "values": _short(values)}
+        return {"label": plain(label), "values": short(values)}
     # Few values, or words: evenly spaced, which also suits rates that span decades.
     return {
         "label": plain(label),
@@ -261,7 +276,8 @@ def _dimension(label: str, values: list[Any]) -> dict[str, Any]:
     }
 
 
-def _layout() -> dict[str, Any]:
+def layout() -> dict[str, Any]:
+    """What all figures share."""
     clear = "rgba(0,0,0,0)"
     return {
         "paper_bgcolor": clear,
@@ -273,7 +289,7 @@ def _layout() -> dict[str, Any]:
     }
 
 
-def _short(values: Any) -> list[float | None]:
+def short(values: Any) -> list[float | None]:
     """Six digits are enough for a screen, and a quarter of the page's size."""
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in map(float, values)]
 

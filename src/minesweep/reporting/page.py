@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from minesweep import __version__
 from minesweep.reporting import tables
 from minesweep.reporting.figures import Figure, all_figures
+from minesweep.reporting.pages import environment, in_script
 
 if TYPE_CHECKING:
     from minesweep.reporting.build import Report
@@ -22,43 +22,33 @@ def render(report: Report) -> str:
     """The page as HTML.
 
     It loads nothing (its content security policy forbids the network), every text in it is
-    escaped by the template or, inside a script, by :func:`script_json`.
+    escaped by the template or, inside a script, by :func:`~minesweep.reporting.pages.in_script`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     figures = all_figures(report)
-    return environment.get_template("page.html.j2").render(
-        name=tables.clean(report.study.name),
-        verdict=report.verdict,
-        overview=f"{len(report.arms)} arms, {len(report.runs)} runs, "
-        f"{report.runs['seed'].nunique()} seeds",
-        means=tables.means(report),
-        differences=None if report.comparisons.empty else tables.differences(report),
-        trials=tables.trials(report),
-        problems=tables.problems(report),
-        provenance=tables.provenance(report),
-        notes=[tables.clean(note) for note in report.notes],
-        sections=_sections(figures),
-        figures={f.id: Markup(script_json(f)) for f in figures},
-        plotly=Markup(get_plotlyjs()),
-        made=f"minesweep {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    return (
+        environment(Path(__file__).parent)
+        .get_template("page.html.j2")
+        .render(
+            name=tables.clean(report.study.name),
+            verdict=report.verdict,
+            overview=f"{len(report.arms)} arms, {len(report.runs)} runs, "
+            f"{report.runs['seed'].nunique()} seeds",
+            means=tables.means(report),
+            differences=None if report.comparisons.empty else tables.differences(report),
+            trials=tables.trials(report),
+            problems=tables.problems(report),
+            provenance=tables.provenance(report),
+            notes=[tables.clean(note) for note in report.notes],
+            sections=_sections(figures),
+            figures={f.id: in_script(str(f.plot.to_json())) for f in figures},
+            plotly=Markup(get_plotlyjs()),
+            made=f"minesweep {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        )
     )
-
-
-def script_json(figure: Figure) -> str:
-    """A figure as JSON that cannot end the script element it stands in."""
-    text = figure.plot.to_json()
-    assert text is not None
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _sections(figures: list[Figure]) -> list[list[Figure]]:
-    """Figures of one group (a histogram for each arm) share a section."""
+    """Figures of one group (a histogram for each arm, tiles) share a section."""
     sections: dict[str, list[Figure]] = {}
     for figure in figures:
         sections.setdefault(figure.group or figure.id, []).append(figure)

@@ -20,6 +20,7 @@ from minesweep.reporting.series import (
 )
 from minesweep.reporting.tables import clean
 from minesweep.reporting.units import unit, words
+from minesweep.reporting.views import Surface, Tradeoff
 
 if TYPE_CHECKING:
     from minesweep.reporting.build import Report
@@ -30,7 +31,16 @@ MOST_HISTOGRAMS = 4
 
 def draw(report: Report) -> dict[str, bytes]:
     """PNG images by file name."""
-    made = {
+    # Here: the views are drawn with this module's means.
+    from minesweep.reporting.view_figures import surface_paper, tradeoff_paper
+
+    made: dict[str, Figure | None] = {}
+    for position, view in enumerate(report.views, start=1):
+        if isinstance(view, Surface):
+            made[f"surface-{position}.png"] = surface_paper(view)
+        elif isinstance(view, Tradeoff):
+            made[f"tradeoff-{position}.png"] = tradeoff_paper(view)
+    made |= {
         "differences.png": _differences(report),
         "curves.png": _curves(report, losses=False),
         "losses.png": _curves(report, losses=True),

@@ -12,6 +12,7 @@ import pandas as pd
 from minesweep.reporting.arms import CONTROLS, show
 from minesweep.reporting.statistics import band
 from minesweep.reporting.units import unit, words
+from minesweep.reporting.views import Curve
 
 if TYPE_CHECKING:
     from minesweep.reporting.build import Report
@@ -93,6 +94,7 @@ def curve_metrics(report: Report) -> list[str]:
     held = set(report.study.curves["metric"].cat.categories)
     wanted = [report.settings.validation, "train/accuracy_running", "val/loss"]
     wanted += ["train/loss_batch", "train/loss_selected"]
+    wanted += [view.metric for view in report.views if isinstance(view, Curve)]
     return [metric for metric in dict.fromkeys(wanted) if metric in held]
 
 

@@ -16,6 +16,7 @@ from minesweep.errors import UserError
 from minesweep.reporting.reading import UnreadableError, read_yaml
 from minesweep.reporting.study import Study
 from minesweep.reporting.units import lower_is_better
+from minesweep.reporting.views import View, parse_views
 
 BACKWARD = "samples/backward"
 FORWARD = "samples/forward"
@@ -36,6 +37,7 @@ class Settings:
         budget: The curve that says what a run had spent by a step.
         at_step: Curves to compare at a step before the end, ``{val/accuracy: 900}``.
         reach: Curves of which to compare the first step at a value, ``{val/roc_auc: 0.72}``.
+        views: Further figures, see :mod:`minesweep.reporting.views`.
     """
 
     metric: str = "test/accuracy"
@@ -47,6 +49,7 @@ class Settings:
     budget: str = BACKWARD
     at_step: dict[str, int] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
 
 
 def read_settings(
@@ -85,6 +88,7 @@ def read_settings(
         given["baseline"] = parse_baseline(given["baseline"])
     if given.get("goal") not in (None, "maximize", "minimize"):
         raise UserError(f"report.yaml: goal={given['goal']} is neither maximize nor minimize")
+    given["views"] = parse_views(given.get("views", []))
     return Settings(**given)
 
 

@@ -1,0 +1,146 @@
+"""The views that a study's report.yaml asks for: what they hold, and how a wrong one is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from reporting_fixtures import config, write_run
+
+from minesweep.errors import UserError
+from minesweep.reporting.build import Report, analyse, report
+from minesweep.reporting.page import render
+from minesweep.reporting.views import Curve, Surface, Tradeoff, parse_views
+
+MARGINS, DIMS = (0.5, 1.0, 2.0), (3, 16)
+
+
+def margin_study(folder: Path, views: list[dict[str, Any]], seeds: int = 3) -> Path:
+    """The best margin is 1.0 at dim 3 and 2.0 at dim 16, for both normalisations."""
+    for normalize in ("none", "unit"):
+        for dim in DIMS:
+            for margin in MARGINS:
+                wanted = 1.0 if dim == 3 else 2.0
+                for seed in range(seeds):
+                    tree = config("all", 512, None, seed)
+                    tree["objective"] |= {"margin": margin, "normalize": normalize}
+                    tree["model"] |= {"dim": dim}
+                    value = 0.9 - 0.1 * abs(math.log2(margin / wanted)) + 0.001 * seed
+                    run = write_run(folder, tree, value, metrics={"recall": 0.5 + 0.1 * margin})
+                    rows = [
+                        {"step": s, "elapsed": s * dim, "query_ms": 2.0 * margin} for s in (1, 9)
+                    ]
+                    text = "".join(json.dumps(row) + "\n" for row in rows)
+                    (run / "timing.jsonl").write_text(text)
+    (folder / "report.yaml").write_text(yaml.safe_dump({"views": views}))
+    return folder
+
+
+def made(tmp_path: Path, *views: dict[str, Any], seeds: int = 3) -> Report:
+    return analyse(margin_study(tmp_path / "margin", list(views), seeds))
+
+
+def test_a_surface_holds_the_mean_of_each_cell(tmp_path: Path) -> None:
+    found = made(tmp_path, {"kind": "surface", "x": "dim", "y": "margin", "by": "normalize"})
+    (surface,) = found.views
+    assert isinstance(surface, Surface)
+    assert surface.metric == "test/accuracy"
+    assert surface.x == ("dim", ["3", "16"])
+    assert surface.y == ("margin", ["0.5", "1", "2"])
+    assert [tile.label for tile in surface.tiles] == ["normalize=none", "normalize=unit"]
+    for tile in surface.tiles:
+        assert tile.best == [1, 2]
+        assert (tile.seeds == 3).all()
+        # 0.9 - 0.1 * |log2(margin / best)|, and 0.001 for the mean seed
+        assert tile.mean == pytest.approx(
+            np.array([[0.801, 0.701], [0.901, 0.801], [0.801, 0.901]])
+        )
+        assert not tile.close.any(), "the intervals are 0.0025 wide"
+
+
+def test_a_surface_with_one_seed_has_no_intervals(tmp_path: Path) -> None:
+    view = {"kind": "surface", "x": "dim", "y": "margin", "where": {"normalize": "unit"}}
+    (surface,) = made(tmp_path, view, seeds=1).views
+    assert isinstance(surface, Surface)
+    (tile,) = surface.tiles
+    assert tile.label == ""
+    assert np.isnan(tile.half).all()
+    assert tile.best == [1, 2]
+
+
+def test_a_surface_averages_over_the_seed_alone(tmp_path: Path) -> None:
+    found = made(tmp_path, {"kind": "surface", "x": "dim", "y": "margin"})
+    assert found.views == []
+    (note,) = (note for note in found.notes if "surface" in note)
+    assert "differ in normalize: name it in by or where" in note
+
+
+def test_a_tradeoff_takes_metrics_and_clocks(tmp_path: Path) -> None:
+    views = [
+        {"kind": "tradeoff", "x": "query_ms", "y": "recall", "by": "margin"},
+        {"kind": "tradeoff", "x": "elapsed", "y": "test/accuracy"},
+        {"kind": "tradeoff", "x": "samples/backward", "y": "test/accuracy"},
+    ]
+    first, second, third = made(tmp_path, *views).views
+    assert isinstance(first, Tradeoff)
+    assert isinstance(second, Tradeoff)
+    assert isinstance(third, Tradeoff)
+    assert (first.clock, second.clock, third.clock) == (True, True, False)
+    assert len(first.points) == 12
+    assert first.points["y"].to_numpy() == pytest.approx(0.5 + 0.05 * first.points["x"].to_numpy())
+    assert set(first.points["group"]) == {"margin=0.5", "margin=1", "margin=2"}
+    assert set(second.points["x"]) == {27, 144}, "the last value of elapsed"
+
+
+def test_a_view_that_cannot_be_made_is_a_note(tmp_path: Path) -> None:
+    views = [
+        {"kind": "tradeoff", "x": "seconds", "y": "test/accuracy"},
+        {"kind": "tradeoff", "x": "recal", "y": "test/accuracy"},
+        {"kind": "surface", "x": "dims", "y": "margin"},
+        {"kind": "curve", "value": "val/acuracy"},
+        {"kind": "curve", "value": "train/loss_batch"},
+    ]
+    found = made(tmp_path, *views)
+    assert found.views == [Curve("train/loss_batch")]
+    told = [note for note in found.notes if "left out" in note and "kind" not in note]
+    for part in ("no step_seconds.json", "did you mean 'recall'", "no key dims differs"):
+        assert any(part in note for note in told), part
+    assert any("no journal has val/acuracy; did you mean 'val/accuracy'?" in note for note in told)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "views must be a list"),
+        ([3], "views must be a list"),
+        ([{"kind": "surfase"}], "did you mean 'surface'"),
+        ([{"kind": "surface", "x": "dim"}], "surface needs y"),
+        ([{"kind": "curve", "value": "a", "x": "b"}], "curve has no key x"),
+        ([{"kind": "surface", "x": "a", "y": "b", "wher": {}}], "did you mean 'where'"),
+        ([{"kind": "tradeoff", "x": "a", "y": "b", "where": 3}], "where must be"),
+    ],
+)
+def test_wrong_views_are_one_clear_line(given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_views(given)
+
+
+def test_the_page_and_the_pictures(tmp_path: Path) -> None:
+    views = [
+        {"kind": "surface", "x": "dim", "y": "margin", "by": "normalize", "title": "<b>Where"},
+        {"kind": "tradeoff", "x": "query_ms", "y": "recall", "by": "normalize"},
+    ]
+    written = report(margin_study(tmp_path / "margin", views))
+    names = {path.name for path in written.files}
+    assert {"surface-1.png", "tradeoff-2.png"} <= names
+    page = render(written)
+    assert page.index('data-kind="tiles"') < page.index('data-kind="curve"')
+    assert page.count('id="surface-0-') == 2
+    assert "&lt;b&gt;Where" in page
+    assert "framed: the best margin of each dim" in page
+    assert "which other work on the machine may have slowed" in page
