@@ -22,6 +22,9 @@ NEUTRAL = (
     "paths",
     "study",
     "resume",
+    "dataset.memory",
+    "dataset.workers",
+    "logger.embeddings",
     "logger.tensorboard",
     "logger.wandb",
     "trainer.checkpoint_every",
@@ -80,6 +83,8 @@ def batch_and_selected(cfg: DictConfig) -> tuple[int, int | None]:
     n = cfg.trainer.batch_size
     if choice(cfg, "miner") == "all":
         return n, n
+    if "refresh" in cfg.miner:
+        return n, n  # an index miner's k is a number of neighbours; all of its pairs are selected
     if "k" not in cfg.miner:
         return n, None
     return n, chosen_k(n, cfg.miner.k, cfg.miner.get("ratio"))

@@ -33,6 +33,6 @@ def embed(
     towers = []
     for part in rows.split(chunk):
         outputs = encode(split.fetch(part).inputs)
-        towers.append(outputs.view(-1, len(part), outputs.shape[-1]))
+        towers.append(outputs.reshape(-1, len(part), outputs.shape[-1]))
     vectors = torch.cat(towers, dim=1)
     return vectors.flatten(0, 1), split.labels[rows].repeat(len(vectors))

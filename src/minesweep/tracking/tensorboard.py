@@ -1,11 +1,18 @@
-"""TensorBoard events: scalars, and the loss histograms over steps."""
+"""TensorBoard: scalars and the loss histograms over steps as events, embeddings as a projector."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minesweep.tracking.journal import Histogram, Row
+from minesweep.tracking.projector import Projector
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from minesweep.tracking.embeddings import Examples
 
 
 class TensorBoard:
@@ -15,6 +22,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=step or None)
+        self._projector = Projector(folder, step)
 
     def log(self, row: Row) -> None:
         step = row["step"]
@@ -38,6 +46,9 @@ class TensorBoard:
             bucket_counts=histogram.counts,
             global_step=step,
         )
+
+    def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
+        self._projector.write(step, vectors, examples)
 
     def finish(self, summary: Row | None, exit_code: int) -> None:
         for name, value in (summary or {}).items():

@@ -6,11 +6,16 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from omegaconf import DictConfig
 
 from minesweep.tracking.journal import Journal, Row, read_rows, revive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from minesweep.tracking.embeddings import Examples
 
 
 class Sink(Protocol):
@@ -19,6 +24,13 @@ class Sink(Protocol):
     def log(self, row: Row) -> None: ...
 
     def finish(self, summary: Row | None, exit_code: int) -> None: ...
+
+
+@runtime_checkable
+class EmbeddingSink(Sink, Protocol):
+    """A sink that takes embeddings, too."""
+
+    def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None: ...
 
 
 class Tracker:
@@ -67,6 +79,12 @@ class Tracker:
         for sink in self.sinks:
             sink.log(row)
 
+    def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
+        """Hands ``[m, dim]`` embeddings of the same examples to whoever keeps or shows them."""
+        for sink in self.sinks:
+            if isinstance(sink, EmbeddingSink):
+                sink.embed(step, vectors, examples)
+
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included."""
@@ -87,6 +105,10 @@ class Tracker:
 def open_sinks(cfg: DictConfig, folder: Path, step: int = 0) -> list[Sink]:
     """Whoever ``cfg.logger`` names beside the journal."""
     sinks: list[Sink] = []
+    if cfg.logger.embeddings.every is not None:
+        from minesweep.tracking.embeddings import Pictures
+
+        sinks.append(Pictures(folder, step))
     if cfg.logger.tensorboard:
         from minesweep.tracking.tensorboard import TensorBoard
 
