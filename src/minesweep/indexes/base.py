@@ -98,15 +98,15 @@ class Index(ABC):
     def _answer(self, rows: Tensor, k: int, nearest: bool) -> Neighbours:
         if k < 1:
             raise UserError(f"k={k} neighbours cannot be searched for; take at least 1")
-        places = self._places[rows.to(self._places.device)]
-        none = torch.inf if nearest else -torch.inf
-        distances = self._points.new_full((len(places), k), none)
+        places, order = self._places[rows.to(self._places.device)].sort()
+        distances = self._points.new_full((len(places), k), torch.inf if nearest else -torch.inf)
         found = self._rows.new_full((len(places), k), -1)
         if len(places):
             search = self._negatives if nearest else self._positives
-            some, at = search(places, k)
+            some, at = search(places, min(k, len(self._points)))
             some, at = in_order(some, torch.where(at < 0, -1, self._rows[at]), nearest)
-            distances[:, : some.shape[1]], found[:, : some.shape[1]] = some, at
+            width = min(k, at.shape[1])
+            distances[order, :width], found[order, :width] = some[:, :width], at[:, :width]
         return Neighbours(distances, found)
 
     @abstractmethod
@@ -115,7 +115,10 @@ class Index(ABC):
 
     @abstractmethod
     def _negatives(self, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Squared distances and places ``[q, at most k]``, in any order; place -1: none."""
+        """Squared distances and places ``[q, any]``, the k best among them; place -1: none.
+
+        ``places`` ascend, so they come class by class; ``k`` is at most N.
+        """
 
     @abstractmethod
     def _positives(self, places: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Exact search by blocked matrix products, the own class masked inside the search."""
+"""Exact search: nothing is missed, and ties go to the lower row."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import torch
 from torch import Tensor
 
 from minesweep.indexes.base import Index
+from minesweep.indexes.direct import direct
+from minesweep.indexes.grouped import Grouped
 
 
 class Exact(Index):
-    """Nearest negatives and furthest positives, none missed."""
+    """Nearest negatives and furthest positives, none missed, on the CPU or on a CUDA device.
+
+    Blocked matrix products with the own class masked inside the search (:mod:`.grouped`). A row
+    whose answer they cannot prove (more points are equally far, to rounding, than there is room
+    for) is searched once more by differences (:mod:`.direct`).
+    """
 
     def _build(self) -> None:
-        self._norms = self._points.square().sum(1)
+        self._grouped = Grouped(self._points, self._classes, self._starts, self.memory)
+        self._points = self._grouped.points[: len(self._points)]
 
     def _negatives(self, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return self._search(places, k, nearest=True)
@@ -21,18 +29,17 @@ class Exact(Index):
         return self._search(places, k, nearest=False)
 
     def _search(self, places: Tensor, k: int, nearest: bool) -> tuple[Tensor, Tensor]:
-        k = min(k, len(self._points))
-        none = torch.inf if nearest else -torch.inf
-        self.candidates = float(len(self._points))
-        parts = []
-        for block in places.split(max(1, self.memory * 2**18 // len(self._points) // 4)):
-            dots = self._points[block] @ self._points.T
-            far = (self._norms[block, None] + self._norms - 2 * dots).clamp_(min=0)
-            same = self._classes[block, None] == self._classes
-            far.masked_fill_(same if nearest else ~same, none)
-            if not nearest:
-                far.scatter_(1, block[:, None], none)
-            values, at = far.topk(k, largest=not nearest)
-            parts.append((values, at.masked_fill(values == none, -1)))
-        values, at = (torch.cat(part) for part in zip(*parts, strict=True))
-        return values, at
+        sizes = torch.tensor(self._starts, device=places.device).diff()[self._classes[places]]
+        self.candidates = float(
+            (len(self._points) - sizes if nearest else sizes - 1).double().mean()
+        )
+        if not self._grouped.pays(k):
+            return self._directly(places, k, nearest)
+        distances, found, proved = self._grouped.search(places, k, nearest)
+        left = (~proved).nonzero()[:, 0]
+        if len(left):
+            distances[left], found[left] = self._directly(places[left], k, nearest)
+        return distances, found
+
+    def _directly(self, places: Tensor, k: int, nearest: bool) -> tuple[Tensor, Tensor]:
+        return direct(self._points, self._classes, self._rows, places, k, nearest, self.memory)
