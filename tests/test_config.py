@@ -14,7 +14,7 @@ from minesweep.config.compose import compose
 from minesweep.config.identity import identity, run_folder, run_name
 from minesweep.errors import UserError
 
-PARTS = ("schedule", "views")  # parts of other choices
+PARTS = ("schedule", "curriculum", "views")  # parts of other choices
 GROUPS = sorted(p.name for p in (ROOT / "conf").iterdir() if p.is_dir() and p.name not in PARTS)
 
 

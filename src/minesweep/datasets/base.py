@@ -22,11 +22,18 @@ class Batch:
         inputs: What the model takes; for images ``[n, channels, height, width]``.
         labels: ``[n]`` class indices (int64).
         rows: ``[n]`` positions of these examples in their split.
+
+    A batch of n pairs has 2n inputs, first and second of each pair in turn, so that the model
+    runs once; its labels and rows are ``[n, 2]``.
     """
 
     inputs: Any
     labels: Tensor
     rows: Tensor
+
+    def paired(self, rows: Tensor) -> Batch:
+        """This batch of ``rows.flatten()`` as one of pairs, ``rows`` being ``[n, 2]``."""
+        return Batch(self.inputs, self.labels.view(rows.shape), rows)
 
 
 @dataclass

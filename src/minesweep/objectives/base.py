@@ -69,6 +69,23 @@ class Objective(nn.Module):
         """Scores the batch, asks the miner what to learn from, and returns the loss of that."""
         raise NotImplementedError
 
+    def vectors(self, outputs: Tensor) -> Tensor:
+        """What is compared, and so what index miners search: the model's outputs here."""
+        return outputs
+
+    def mined(self, batch: Batch, outcome: Outcome, most: int) -> Mined | None:
+        """The ``most`` hardest candidates, for a person to look at; None if there is no such way.
+
+        Called at the steps of the histograms. What it needs of the step, ``forward`` puts into
+        ``Outcome.details``; see :mod:`minesweep.objectives.mined`.
+        """
+        if outcome.scores.shape != batch.rows.shape[:1]:
+            return None
+        weights = outcome.weights
+        if not isinstance(weights, Tensor):
+            weights = torch.ones_like(outcome.scores)
+        return hardest(batch, outcome.scores, weights, outcome.details, most)
+
     def after_step(self) -> None:
         """Called after the optimizer's step: a queue's update, a momentum encoder's.
 

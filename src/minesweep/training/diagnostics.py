@@ -50,11 +50,13 @@ class Diagnostics(nn.Module):
         self.forward_samples += len(outcome.scores)
         if "train/accuracy" in outcome.metrics:
             self.accuracy_sum += outcome.metrics["train/accuracy"]
-        if isinstance(outcome.weights, Mapping) or batch.rows.dim() != 1:
+        if isinstance(outcome.weights, Mapping):
             self.backward_samples += len(outcome.scores)
             return
         selected = outcome.weights > 0
         self.backward_samples += selected.sum()
+        if batch.rows.dim() != 1:
+            return  # a pair is hardly ever seen twice
         before = self.last[batch.rows] == SELECTED
         self.reselected[0] = (before & selected).sum()
         self.reselected[1] = before.sum()

@@ -165,10 +165,13 @@ class Trainer:
     def update(self) -> tuple[Outcome, Batch]:
         """One update of the weights."""
         step, train = self.step, self.data.train
-        batch = train.draw(self._rows(step), step)
+        rows = self._rows(step)
+        batch = train.draw(rows.flatten(), step)
+        if rows.ndim == 2:
+            batch = batch.paired(rows)
         for later in range(step + 1, min(step + 1 + train.ahead, self.steps)):
             if self.miner.foreseen(later):
-                train.expect(self._rows(later), later)
+                train.expect(self._rows(later).flatten(), later)
         with self._autocast():
             outcome = self.objective(self.model, batch, self.miner, step)
         # Waits for the device: a NaN has to stop the run before it reaches the weights.
@@ -251,9 +254,12 @@ class Trainer:
 
     @torch.no_grad()
     def encode(self, rows: Tensor) -> Tensor:
-        """Outputs of the present model in evaluation mode for training rows ``[m]``."""
+        """What the objective compares, of the present model in evaluation mode, for rows ``[m]``."""
         self.model.eval()
-        chunks = [self.model(self.data.train.fetch(part).inputs) for part in rows.split(2048)]
+        chunks = []
+        for part in rows.split(2048):
+            outputs = self.model(self.data.train.fetch(part).inputs)
+            chunks.append(self.objective.vectors(outputs))
         self.model.train()
         return torch.cat(chunks)
 
