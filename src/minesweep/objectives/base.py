@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.miners.base import Miner, Pool
+from minesweep.objectives.mined import Mined, hardest
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Outcome:
         scores: Detached scores of the candidates; ``[n]`` for examples and pairs. Where they are
             the negatives in a queue, and too many to keep, ``[B]`` losses of their queries.
         weights: What was selected, shaped like ``scores``.
+        details: Further tensors by name for :meth:`Objective.mined`; not read elsewhere.
         metrics: Further scalars of the batch, by their full name; read at logged steps only,
             so they stay tensors.
     """
@@ -31,6 +33,7 @@ class Outcome:
     scores: Tensor
     weights: Tensor | Mapping[str, Tensor]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    details: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -68,10 +71,6 @@ class Objective(nn.Module):
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
         """Scores the batch, asks the miner what to learn from, and returns the loss of that."""
         raise NotImplementedError
-
-    def vectors(self, outputs: Tensor) -> Tensor:
-        """What is compared, and so what index miners search: the model's outputs here."""
-        return outputs
 
     def mined(self, batch: Batch, outcome: Outcome, most: int) -> Mined | None:
         """The ``most`` hardest candidates, for a person to look at; None if there is no such way.
@@ -126,6 +125,10 @@ class RowObjective(Objective):
         """Further metrics of a scored batch, as scalars on its device."""
         return {}
 
+    def details(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``[n]`` numbers to show beside each candidate, e.g. its prediction or its distance."""
+        return {}
+
     def reduce(self, losses: Tensor, weights: Tensor) -> Tensor:
         """The loss of the selected: ``[n]`` losses and weights to a scalar."""
         total = (losses * weights).sum()
@@ -147,4 +150,6 @@ class RowObjective(Objective):
             weights = selected
         with torch.no_grad():
             metrics = self.metrics(outputs, batch.labels)
-        return Outcome(self.reduce(losses, weights), scores, weights, metrics)
+            details = self.details(outputs, batch.labels)
+        loss = self.reduce(losses, weights)
+        return Outcome(loss, scores, weights, metrics, details=details)

@@ -18,6 +18,9 @@ class Classification(RowObjective):
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"train/accuracy": (outputs.argmax(1) == labels).double().mean()}
 
+    def details(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"prediction": outputs.argmax(1)}
+
     def evaluate(self, model: nn.Module, split: Split, chunk: int = 2048) -> dict[str, float]:
         """Mean ``loss`` and ``accuracy`` over the split, computed ``chunk`` examples at a time."""
         loss = torch.zeros((), dtype=torch.float64, device=split.device)

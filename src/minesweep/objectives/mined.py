@@ -1,0 +1,132 @@
+"""What was mined at one step, for a person to look at: the hardest candidates that were scored.
+
+The trainer asks an objective for it (:meth:`~minesweep.objectives.base.Objective.mined`) at the
+steps of the histograms, and the tracker writes it to ``mined.jsonl``. An objective whose
+``Outcome.scores`` are ``[n]`` has it from :func:`hardest`, and adds what it likes through
+``Outcome.details``:
+
+- a tensor ``[n]`` is a number beside each candidate (``prediction``, ``distance``);
+- a tensor ``[n]`` named ``row/<role>`` is a further example to show beside it, by its row of the
+  training split (``row/negative``); -1 for one that has no row, such as a mix;
+- any other tensor is for the objective's own ``mined``.
+
+One whose scores are a matrix of anchors and negatives uses :func:`hardest_negatives`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minesweep.datasets.base import Batch
+
+ROW = "row/"
+
+
+@dataclass(frozen=True)
+class Mined:
+    """The hardest candidates of one step, the hardest first.
+
+    Attributes:
+        scored: How many candidates there were.
+        rows: By role (``example``; ``first`` and ``second`` of a pair; ``anchor``, ``positive``,
+            ``negative``): ``[m]`` rows of the training split, -1 for none.
+        values: By name: ``[m]`` numbers. ``score`` (larger is harder) and ``selected`` are always
+            there; ``rank`` is the place among all that were scored, from 0.
+        parts: Of examples that consist of two (a pair of sentences), by role: ``[m]`` which of
+            the two is meant.
+    """
+
+    scored: int
+    rows: dict[str, Tensor]
+    values: dict[str, Tensor]
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    def record(self, step: int) -> dict[str, Any]:
+        """As a line of ``mined.jsonl``: lists, six digits, None for what is not finite."""
+        return {
+            "step": step,
+            "scored": self.scored,
+            "rows": {role: rows.tolist() for role, rows in self.rows.items()},
+            "values": {name: _plain(values) for name, values in self.values.items()},
+            "parts": {role: parts.tolist() for role, parts in self.parts.items()},
+        }
+
+
+def _plain(values: Tensor) -> list[Any]:
+    if not values.is_floating_point():
+        return values.tolist()
+    return [float(f"{x:.6g}") if math.isfinite(x) else None for x in values.tolist()]
+
+
+def hardest(
+    batch: Batch, scores: Tensor, weights: Tensor, details: Mapping[str, Tensor], most: int
+) -> Mined:
+    """The ``most`` candidates of highest score.
+
+    Args:
+        batch: Rows and labels ``[n]``, or ``[n, 2]`` for pairs.
+        scores: ``[n]``.
+        weights: ``[n]``; above 0 is selected.
+        details: See the module; what is not ``[n]`` is passed over.
+        most: How many.
+    """
+    order = scores.float().nan_to_num(torch.inf).argsort(descending=True, stable=True)[:most]
+    rows, labels = batch.rows[order], batch.labels[order]
+    values = {
+        "score": scores[order].float(),
+        "rank": torch.arange(len(order), device=order.device),
+        "selected": weights[order] > 0,
+    }
+    if rows.dim() == 1:
+        roles, values["label"] = {"example": rows}, labels
+    else:
+        roles = {"first": rows[:, 0], "second": rows[:, 1]}
+        values["same"] = labels[:, 0] == labels[:, 1]
+    for name, detail in details.items():
+        if detail.shape == scores.shape:
+            held = roles if name.startswith(ROW) else values
+            held[name.removeprefix(ROW)] = detail[order]
+    return Mined(len(scores), roles, values)
+
+
+def hardest_negatives(
+    scores: Tensor,
+    positive: Tensor,
+    weights: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The ``most`` anchors whose chosen negative is nearest, measured against their positive.
+
+    Args:
+        scores: ``[B, m]`` similarities of anchors and candidates, ``-inf`` at what is no negative.
+        positive: ``[B]`` similarity of each anchor's positive; NaN for an anchor without one.
+        weights: ``[B, m]`` of the miner's hard negative. The one of largest weight is shown; where
+            there is none, the closest, as one that was not selected.
+        most: How many.
+
+    Returns:
+        ``[k]`` anchors and ``[k]`` columns of their negatives, and values beside them: ``score``
+        (negative minus positive similarity), ``rank`` (how many candidates of the anchor are
+        closer than this negative), ``selected`` and both similarities.
+    """
+    chosen = weights.amax(1) > 0
+    column = torch.where(chosen, weights.argmax(1), scores.argmax(1))
+    negative = scores.gather(1, column[:, None]).squeeze(1)
+    margin = negative - positive
+    # An anchor without positive or negative is not there to be looked at.
+    order = margin.nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:most]
+    order = order[margin[order].isfinite()]
+    values = {
+        "score": margin[order],
+        "rank": (scores[order] > negative[order, None]).sum(1),
+        "selected": chosen[order],
+        "positive_similarity": positive[order],
+        "negative_similarity": negative[order],
+    }
+    return order, column[order], values
