@@ -74,13 +74,13 @@ def own(whole: Tensor) -> Tensor:
     return whole.chunk(processes())[rank()]
 
 
-def any_of(flag: bool | Tensor, device: torch.device) -> bool:
-    """Whether it is true in any process. Waits for the device."""
+def largest(number: int | Tensor, device: torch.device) -> int:
+    """The largest of the whole numbers that the processes have. Waits for the device."""
     if processes() == 1:
-        return bool(flag)
-    found = torch.as_tensor(flag, device=device).to(torch.uint8)
+        return int(number)
+    found = torch.as_tensor(number, device=device).to(torch.int64)
     dist.all_reduce(found, dist.ReduceOp.MAX)
-    return bool(found)
+    return int(found)
 
 
 def mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

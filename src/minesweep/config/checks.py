@@ -26,6 +26,7 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "trainer.checkpoint_every": (int, 1, math.inf, True),
     "trainer.threads": (int, 1, math.inf, True),
     "trainer.gradient_clip": (float, 0, math.inf, True),
+    "trainer.accumulate": (int, 1, math.inf, False),
     "logger.every": (int, 1, math.inf, False),
     "logger.histogram_every": (int, 1, math.inf, False),
     "logger.embeddings.every": (int, 1, math.inf, True),
@@ -103,6 +104,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "objective.selecting.precision": ("32", "bf16"),
     "trainer.precision": ("32", "bf16"),
     "trainer.count": ("forward", "backward"),
+    "trainer.parallel": ("single", "ddp"),
     "dataset.normalize": ("unit", "zscore", "none"),
 }
 

@@ -31,9 +31,11 @@ class Diagnostics(nn.Module):
     forward_samples: Tensor
     backward_samples: Tensor
 
-    def __init__(self, split: Split, num_classes: int) -> None:
+    def __init__(self, split: Split, num_classes: int, processes: int = 1) -> None:
         super().__init__()
         self.num_classes, self.flipped = num_classes, split.flipped
+        # Each counts its share, and all shares are of one size.
+        self.processes = processes
         long, double = torch.long, torch.double
         # Of each training row, what happened at its last appearance.
         self.register_buffer("last", torch.zeros(len(split), dtype=torch.uint8))
@@ -47,11 +49,11 @@ class Diagnostics(nn.Module):
     @torch.no_grad()
     def update(self, outcome: Outcome, batch: Batch) -> None:
         """Counts one step. Runs at every step, on the device, without waiting for it."""
-        self.forward_samples += len(outcome.scores)
+        self.forward_samples += len(outcome.scores) * self.processes
         if "train/accuracy" in outcome.metrics:
             self.accuracy_sum += outcome.metrics["train/accuracy"]
         if isinstance(outcome.weights, Mapping):
-            self.backward_samples += len(outcome.scores)
+            self.backward_samples += len(outcome.scores) * self.processes
             return
         selected = outcome.weights > 0
         self.backward_samples += selected.sum()

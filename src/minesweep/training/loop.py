@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from minesweep import parallel
 from minesweep.config.build import build
 from minesweep.config.identity import batch_and_selected
 from minesweep.datasets.base import Batch, Data, Split
@@ -26,6 +27,7 @@ from minesweep.training import checkpoint
 from minesweep.training.diagnostics import Diagnostics, histograms
 from minesweep.training.display import Display
 from minesweep.training.folder import RunFolder
+from minesweep.training.parts import Parts, in_training, merged, shaped, unsynchronised
 from minesweep.training.profile import profiler
 from minesweep.training.signals import Interrupted, Signals
 from minesweep.training.stopping import EarlyStop
@@ -52,8 +54,9 @@ class Trainer:
         device = data.train.device
         torch.manual_seed(derive(cfg.seed, "init"))
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
-        self.model: nn.Module = build(cfg, "model", **shape).to(device)
+        self.model: nn.Module = shaped(cfg, build(cfg, "model", **shape).to(device))
         self.objective = build(cfg, "objective").to(device)
+        self.parts = Parts(cfg, self.objective)
         self.miner = build(cfg, "miner").to(device)
         # The data is shared by the runs of a sweep; what is drawn from it is this run's own.
         self.data = replace(data, train=data.train.for_run(cfg.seed, self.objective.views))
@@ -71,11 +74,12 @@ class Trainer:
         )
         self.objective.setup(self.model, self.pool, self.data)
         self.miner.setup(self.pool)
+        self.trained = in_training(cfg, self.model, self.objective)
         learned = [*self.model.parameters(), *self.objective.parameters()]
         self.learned = [p for p in learned if p.requires_grad]
         self.optimizer: torch.optim.Optimizer = build(cfg, "optimizer", params=self.learned)
         self.scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
-        self.diagnostics = Diagnostics(data.train, data.num_classes)
+        self.diagnostics = Diagnostics(data.train, data.num_classes, parallel.processes())
         self.early_stop = EarlyStop(**(cfg.trainer.early_stop or {}))
         self.rule = cfg.trainer.early_terminate and build(
             cfg.trainer, "early_terminate", folder=folder.path
@@ -154,31 +158,28 @@ class Trainer:
             tracker.log(row, self.miner.clocks())
             display.update(row)
         ends = self.stopped or self.step == self.steps
-        interrupted = signals.received is not None
-        if ends or interrupted or _due(self.step, self.cfg.trainer.checkpoint_every):
+        received = parallel.largest(signals.received or 0, self.data.train.device)
+        due = ends or received or _due(self.step, self.cfg.trainer.checkpoint_every)
+        if due and parallel.first():
             state = self.state(tracker.offsets, tracker.elapsed)
             checkpoint.save_step(state, self.folder.checkpoints)
             self.folder.set_status(step=self.step, best=self.best, seconds=tracker.elapsed)
-        if signals.received is not None and not ends:
-            raise Interrupted(128 + signals.received)
+        if received and not ends:
+            raise Interrupted(128 + received)
 
     def update(self) -> tuple[Outcome, Batch]:
         """One update of the weights."""
         step, train = self.step, self.data.train
-        rows = self._rows(step)
+        rows = parallel.own(self._rows(step))
         batch = train.draw(rows.flatten(), step)
         if rows.ndim == 2:
             batch = batch.paired(rows)
         for later in range(step + 1, min(step + 1 + train.ahead, self.steps)):
             if self.miner.foreseen(later):
-                train.expect(self._rows(later).flatten(), later)
-        with self._autocast():
-            outcome = self.objective(self.model, batch, self.miner, step)
-        # Waits for the device: a NaN has to stop the run before it reaches the weights.
-        if not torch.isfinite(outcome.loss):
-            raise self._not_finite(outcome)
+                train.expect(parallel.own(self._rows(later)).flatten(), later)
         self.optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()
+        pieces = self.parts.of(batch)
+        outcomes = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
         if self.cfg.trainer.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.learned, self.cfg.trainer.gradient_clip)
         self.rate = self.optimizer.param_groups[0]["lr"]
@@ -186,7 +187,18 @@ class Trainer:
         self.scheduler.step()
         self.objective.after_step()
         self.step += 1
-        return outcome, batch
+        return merged(outcomes), batch
+
+    def _learn(self, piece: Batch, last: bool) -> Outcome:
+        """Scores a piece of the batch and adds its gradient."""
+        with unsynchronised(self.trained, last):
+            with self._autocast():
+                outcome = self.objective(self.trained, piece, self.miner, self.step)
+            # Waits for the device: a NaN has to stop the run before it reaches the weights.
+            if parallel.largest(~outcome.loss.isfinite(), piece.labels.device):
+                raise self._not_finite(outcome)
+            (outcome.loss / self.parts.pieces).backward()
+        return outcome
 
     def _rows(self, step: int) -> Tensor:
         # Mining that is off proposes uniformly; its objective then selects everything.
@@ -200,7 +212,8 @@ class Trainer:
 
     def _not_finite(self, outcome: Outcome) -> NotFinite:
         path = self.folder.checkpoints / f"not-finite-{self.step:08d}.pt"
-        checkpoint.save(self.state(), path)
+        if parallel.first():
+            checkpoint.save(self.state(), path)
         scores = outcome.scores.float()
         bad = int((~scores.isfinite()).sum())
         good = scores[scores.isfinite()]
@@ -219,7 +232,8 @@ class Trainer:
         picture = step == 1 or _due(step, logger.histogram_every)
         if not (validate or picture or _due(step, logger.every)):
             return {}
-        mined = self.miner.metrics(step - 1)
+        mined = parallel.mean(self.miner.metrics(step - 1))
+        outcome = replace(outcome, metrics=parallel.mean(outcome.metrics))
         scalars = self.diagnostics.row(outcome, batch, step, mined)
         self.row = {"step": step, "lr": self.rate, **scalars}
         if validate:
@@ -231,6 +245,13 @@ class Trainer:
         }
 
     def _validate(self) -> None:
+        if parallel.first():
+            self._look()
+        # The others go by what the first found.
+        found = parallel.agreed((self.validation, self.best, self.stopped))
+        self.validation, self.best, self.stopped = found
+
+    def _look(self) -> None:
         metrics = self.evaluate(self.data.val, self.objective.validate)
         self.validation = {f"val/{k}": v for k, v in metrics.items()}
         value = self.validation[self.objective.monitor]

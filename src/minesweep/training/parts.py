@@ -1,0 +1,106 @@
+"""One step in parts: on several processes, and in several pieces on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from minesweep import parallel
+from minesweep.config.identity import choice
+from minesweep.datasets.base import Batch
+from minesweep.errors import UserError
+from minesweep.objectives.base import Objective, Outcome
+
+
+class Parts:
+    """Divides a batch: each process scores its share of it, in ``trainer.accumulate`` pieces.
+
+    The shares are of one size, so that the mean of the parts' losses and gradients is that of the
+    whole. BatchNorm takes its statistics of each piece alone.
+
+    Raises:
+        UserError: The batch cannot be divided so, or the objective does not allow it.
+    """
+
+    def __init__(self, cfg: DictConfig, objective: Objective) -> None:
+        self.pieces, n = cfg.trainer.accumulate, cfg.trainer.batch_size
+        self.dimension = 0 if objective.views == 1 else 1  # views come first
+        count = self.pieces * parallel.processes()
+        if count > 1 and not objective.separable:
+            raise UserError(
+                f"objective={choice(cfg, 'objective')} looks at the whole batch at once: "
+                "trainer.accumulate must be 1 and the run on one process"
+            )
+        if n % count:
+            raise UserError(
+                f"trainer.batch_size={n} must be a multiple of {count} "
+                f"({parallel.processes()} processes x trainer.accumulate={self.pieces})"
+            )
+
+    def of(self, batch: Batch) -> Sequence[Batch]:
+        """The pieces of this process' share, in order."""
+        if self.pieces == 1:
+            return [batch]
+        inputs = batch.inputs.chunk(self.pieces, self.dimension)
+        labels, rows = batch.labels.chunk(self.pieces), batch.rows.chunk(self.pieces)
+        return [Batch(*parts) for parts in zip(inputs, labels, rows, strict=True)]
+
+
+def shaped(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """The model as ``trainer.channels_last`` and ``trainer.sync_batchnorm`` want it.
+
+    Raises:
+        UserError: ``sync_batchnorm`` without GPUs.
+    """
+    if cfg.trainer.sync_batchnorm and parallel.processes() > 1:
+        if next(model.parameters()).device.type != "cuda":
+            raise UserError("trainer.sync_batchnorm=true needs GPUs: torch has it for them alone")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if cfg.trainer.channels_last:
+        # Convolutions take their layout from the weights; the inputs follow at the first one.
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def in_training(cfg: DictConfig, model: nn.Module, objective: Objective) -> nn.Module:
+    """What the training calls for the model: compiled in place, its gradients averaged."""
+    if cfg.trainer.compile:
+        for module in (model, *objective.children()):
+            module.compile()
+    if parallel.processes() == 1:
+        return model
+    # Each process' BatchNorm keeps its own statistics; those of the first are saved.
+    return DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def unsynchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    """While entered, gradients add up in this process alone, unless it is the ``last`` piece."""
+    if last or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    return model.no_sync()
+
+
+def merged(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of those of several pieces, for the record."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    first = outcomes[0]
+    assert isinstance(first.weights, Mapping), "an objective of rows is not scored in pieces"
+    return Outcome(
+        torch.stack([outcome.loss.detach() for outcome in outcomes]).mean(),
+        torch.cat([outcome.scores for outcome in outcomes]),
+        {
+            name: torch.cat([outcome.weights[name] for outcome in outcomes])  # type: ignore[index]
+            for name in first.weights
+        },
+        {
+            name: torch.stack([outcome.metrics[name] for outcome in outcomes]).mean()
+            for name in first.metrics
+        },
+    )
