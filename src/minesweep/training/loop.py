@@ -56,7 +56,7 @@ class Trainer:
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
         self.model: nn.Module = shaped(cfg, build(cfg, "model", **shape).to(device))
         self.objective = build(cfg, "objective").to(device)
-        self.parts = Parts(cfg, self.objective)
+        self.division = Parts(cfg, self.objective)
         self.miner = build(cfg, "miner").to(device)
         # The data is shared by the runs of a sweep; what is drawn from it is this run's own.
         self.data = replace(data, train=data.train.for_run(cfg.seed, self.objective.views))
@@ -178,7 +178,7 @@ class Trainer:
             if self.miner.foreseen(later):
                 train.expect(parallel.own(self._rows(later)).flatten(), later)
         self.optimizer.zero_grad(set_to_none=True)
-        pieces = self.parts.of(batch)
+        pieces = self.division.of(batch)
         outcomes = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
         if self.cfg.trainer.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.learned, self.cfg.trainer.gradient_clip)
@@ -197,7 +197,7 @@ class Trainer:
             # Waits for the device: a NaN has to stop the run before it reaches the weights.
             if parallel.largest(~outcome.loss.isfinite(), piece.labels.device):
                 raise self._not_finite(outcome)
-            (outcome.loss / self.parts.pieces).backward()
+            (outcome.loss / self.division.pieces).backward()
         return outcome
 
     def _rows(self, step: int) -> Tensor:
