@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # Imported here: --help and a wrong option must answer at once.
     from minesweep.reporting.build import report
+    from minesweep.reporting.embeddings import write_outdated
     from minesweep.reporting.tables import print_report
 
     try:
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             from minesweep.reporting.keep import keep
 
             result.files.extend(keep(result, options.keep))
+        result.files.extend(write_outdated(options.folder))
     except UserError as error:
         print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)
         return 1

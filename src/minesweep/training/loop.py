@@ -30,6 +30,7 @@ from minesweep.training.folder import RunFolder
 from minesweep.training.parts import Parts, in_training, merged, shaped, unsynchronised
 from minesweep.training.profile import profiler
 from minesweep.training.signals import Interrupted, Signals
+from minesweep.training.snapshots import Embedded
 from minesweep.training.stopping import EarlyStop
 
 
@@ -79,6 +80,10 @@ class Trainer:
         self.learned = [p for p in learned if p.requires_grad]
         self.optimizer: torch.optim.Optimizer = build(cfg, "optimizer", params=self.learned)
         self.scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
+        shown = cfg.logger.embeddings
+        self.embedded = (
+            Embedded(data, shown.split, shown.points) if shown.every and parallel.first() else None
+        )
         self.diagnostics = Diagnostics(data.train, data.num_classes, parallel.processes())
         self.early_stop = EarlyStop(**(cfg.trainer.early_stop or {}))
         self.rule = cfg.trainer.early_terminate and build(
@@ -144,6 +149,8 @@ class Trainer:
         """Trains until the last step, a stop rule, or a signal."""
         profile_on = self.cfg.trainer.profile
         self.model.train()
+        if self.step == 0:
+            self._embed(tracker)
         with display.running(), profiler(profile_on, self.folder.path, display) as profile:
             while self.step < self.steps and not self.stopped:
                 self.advance(tracker, display, signals)
@@ -158,6 +165,8 @@ class Trainer:
             tracker.log(row, self.miner.clocks())
             display.update(row)
         ends = self.stopped or self.step == self.steps
+        if ends or _due(self.step, self.cfg.logger.embeddings.every):
+            self._embed(tracker)
         received = parallel.largest(signals.received or 0, self.data.train.device)
         due = ends or received or _due(self.step, self.cfg.trainer.checkpoint_every)
         if due and parallel.first():
@@ -243,6 +252,16 @@ class Trainer:
             **(self.validation if validate else {}),
             **(histograms(outcome, self.miner.distributions(step - 1)) if picture else {}),
         }
+
+    def _embed(self, tracker: Tracker) -> None:
+        """Hands embeddings to the tracker; nothing that the run goes on with is changed."""
+        if self.embedded is None:
+            return
+        self.model.eval()
+        with self._autocast():
+            vectors, examples = self.embedded.vectors(self.model, self.objective.vectors)
+        self.model.train()
+        tracker.embed(self.step, vectors, examples)
 
     def _validate(self) -> None:
         if parallel.first():
