@@ -29,6 +29,7 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "trainer.accumulate": (int, 1, math.inf, False),
     "logger.every": (int, 1, math.inf, False),
     "logger.histogram_every": (int, 1, math.inf, False),
+    "logger.mined": (int, 0, math.inf, False),
     "logger.embeddings.every": (int, 1, math.inf, True),
     "logger.embeddings.points": (int, 1, math.inf, False),
     "optimizer.lr": (float, 0, math.inf, False),

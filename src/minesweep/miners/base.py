@@ -203,6 +203,13 @@ class Miner(nn.Module):
         """
         return torch.ones_like(scores)
 
+    def selected(self, n: int) -> int | None:
+        """How many of n candidates :meth:`select` gives a weight; None if only it can tell.
+
+        The cheapest way back is chosen by it. Override it where it is known before.
+        """
+        return n if type(self).select is Miner.select else None
+
     def metrics(self, step: int) -> dict[str, Tensor]:
         """Further scalars of the row that is logged after ``step``, e.g. ``mining/recall_at_k``.
 

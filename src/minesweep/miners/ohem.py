@@ -52,3 +52,6 @@ class Ohem(Miner):
         weights = torch.zeros_like(scores)
         weights[hardest[first : first + k]] = 1
         return weights
+
+    def selected(self, n: int) -> int | None:
+        return chosen_k(n, self.k, self.ratio) if type(self).select is Ohem.select else None

@@ -43,6 +43,11 @@ class RandomK(Miner):
         weights[self._draw(len(scores), context.get("step", 0)).to(scores.device)] = 1
         return weights
 
+    def selected(self, n: int) -> int | None:
+        if type(self).select is not RandomK.select:
+            return None
+        return n if self._proposed_k else chosen_k(n, self.k, self.ratio)
+
     def _draw(self, n: int, step: int) -> Tensor:
         k = chosen_k(n, self.k, self.ratio)
         if k > n:

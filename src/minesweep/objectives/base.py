@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from minesweep.backward.choice import AGAIN, FULL, ROWS, choose, is_compiled, still_statistics
+from minesweep.backward.two_passes import NotRowWise, TwoPasses, rows_of
 from minesweep.datasets.base import Batch, Data, Split
+from minesweep.errors import UserError
 from minesweep.miners.base import Miner, Pool
 from minesweep.objectives.mined import Mined, hardest
+from minesweep.objectives.selecting import Selecting
+from minesweep.words import check_word
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+WAYS = (AUTO, ROWS, AGAIN, FULL)
+"""How an update can learn from k of n rows."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,14 @@ class Outcome:
         details: Further tensors by name for :meth:`Objective.mined`; not read elsewhere.
         metrics: Further scalars of the batch, by their full name; read at logged steps only,
             so they stay tensors.
+        scored: How many candidates went through the model to be scored; None for all.
     """
 
     loss: Tensor
     scores: Tensor
     weights: Tensor | Mapping[str, Tensor]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    scored: int | None = None
     details: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -72,6 +89,10 @@ class Objective(nn.Module):
         """Scores the batch, asks the miner what to learn from, and returns the loss of that."""
         raise NotImplementedError
 
+    def vectors(self, outputs: Tensor) -> Tensor:
+        """What is compared, and so what index miners search: the model's outputs here."""
+        return outputs
+
     def mined(self, batch: Batch, outcome: Outcome, most: int) -> Mined | None:
         """The ``most`` hardest candidates, for a person to look at; None if there is no such way.
 
@@ -84,6 +105,15 @@ class Objective(nn.Module):
         if not isinstance(weights, Tensor):
             weights = torch.ones_like(outcome.scores)
         return hardest(batch, outcome.scores, weights, outcome.details, most)
+
+    def preflight(self, model: nn.Module, split: Split) -> RenderableType | None:
+        """What to show before the first step, if anything; it changes nothing.
+
+        Args:
+            model: In evaluation mode.
+            split: The training split.
+        """
+        return None
 
     def after_step(self) -> None:
         """Called after the optimizer's step: a queue's update, a momentum encoder's.
@@ -111,11 +141,42 @@ class RowObjective(Objective):
         reduction: Over the selected losses: ``mean`` divides their sum by their number k,
             ``sum_over_n`` by the number scored n, ``sum`` by nothing (then the step size
             grows with k).
+        backward: How the update learns from k of n. ``full``: through a graph of all n. ``rows``:
+            score n without a graph, then learn from k without computing anything dear again (see
+            :mod:`minesweep.backward.two_passes`); the gradient is that of ``full``. ``again``:
+            score n, then forward k again; BatchNorm then takes its batch statistics from the k,
+            and its running statistics move once, by the n (by the k if ``selecting`` makes the
+            scoring pass another one than that of training). ``auto``: the cheapest by counted
+            operations; ``again`` only where layers rule ``rows`` out.
+        selecting: Of ``again``: settings of :class:`~minesweep.objectives.selecting.Selecting`.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(
+        self,
+        reduction: str = "mean",
+        backward: str = AUTO,
+        selecting: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.reduction = reduction
+        self.backward = check_word("objective.backward", backward, WAYS)
+        self.selecting = Selecting(**(selecting or {}))
+        if self.selecting.cheaper and backward != AGAIN:
+            raise UserError(
+                f"objective.selecting is for objective.backward=again, not for {backward}"
+            )
+        self._way: str | None = None
+        self._passes = TwoPasses(remember=False)
+
+    def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
+        self.selecting.setup(pool.size, pool.device)
+
+    # What was chosen belongs to the run: one that is resumed goes the same way.
+    def get_extra_state(self) -> dict[str, str | None]:
+        return {"way": self._way}
+
+    def set_extra_state(self, state: dict[str, str | None]) -> None:
+        self._set_way(state["way"])
 
     @abstractmethod
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -140,16 +201,102 @@ class RowObjective(Objective):
         return total / weights.sum().clamp(min=1)
 
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
+        if not miner.active(step):
+            return self._full(model, batch, None, step)
+        way = self._way or self._choose(model, batch, miner)
+        if way == FULL:
+            return self._full(model, batch, miner, step)
+        if self.selecting.remembers:
+            return self._stale(model, batch, miner, step)
+        try:
+            return self._twice(model, batch, miner, step)
+        except NotRowWise as error:
+            raise UserError(
+                f"objective.backward={self.backward}: the model cannot go backward over the "
+                f"selected rows alone, {error}; objective.backward=full is right for any model"
+            ) from None
+
+    def _full(self, model: nn.Module, batch: Batch, miner: Miner | None, step: int) -> Outcome:
+        """One pass over all n; without a miner everything is selected."""
         outputs = model(batch.inputs)
         losses = self.losses(outputs, batch.labels)
         scores = losses.detach()
-        weights = torch.ones_like(scores)
-        if miner.active(step):
-            selected = miner.select(scores, step=step, rows=batch.rows, labels=batch.labels)
-            assert isinstance(selected, Tensor), "a miner of rows returns one tensor of weights"
-            weights = selected
+        weights = torch.ones_like(scores) if miner is None else _select(miner, scores, batch, step)
         with torch.no_grad():
             metrics = self.metrics(outputs, batch.labels)
             details = self.details(outputs, batch.labels)
         loss = self.reduce(losses, weights)
         return Outcome(loss, scores, weights, metrics, details=details)
+
+    def _twice(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
+        """Scores n rows, then learns from the k selected."""
+        n, cheaper, passes = len(batch.labels), self.selecting.cheaper, self._passes
+        with torch.no_grad(), still_statistics(model, cheaper):
+            # That rows are independent is checked at steps 0, 1, 2, 4, 8 ...
+            score = self.selecting.pass_over if cheaper else None
+            outputs = passes.score(model, batch.inputs, n, step & (step - 1) == 0, score)
+            scores = self.losses(outputs, batch.labels)
+            metrics = self.metrics(outputs, batch.labels)
+            details = self.details(outputs, batch.labels)
+        weights = _select(miner, scores, batch, step)
+        rows = _selected(weights, miner.selected(n))
+        with still_statistics(model, not cheaper):
+            outputs = passes.learn(model, batch.inputs, outputs, rows)
+        # Over all n, so that a loss may look at the batch; the others are constants in it.
+        loss = self.reduce(self.losses(outputs, batch.labels), weights)
+        return Outcome(loss, scores, weights, metrics, details=details)
+
+    def _stale(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
+        """Scores only rows whose last loss is too old, then learns from the k selected."""
+        n, memory = len(batch.labels), self.selecting
+        due, metrics = memory.due(batch.rows, step), {}
+        if len(due):
+            inputs, labels = rows_of(batch.inputs, due, n), batch.labels[due]
+            with torch.no_grad(), still_statistics(model):
+                outputs = memory.pass_over(model, inputs)
+                memory.remember(batch.rows[due], self.losses(outputs, labels), step)
+                metrics = self.metrics(outputs, labels) if len(due) == n else {}
+        scores = memory.losses[batch.rows]
+        weights = _select(miner, scores, batch, step)
+        rows = _selected(weights, miner.selected(n))
+        part = self.losses(model(rows_of(batch.inputs, rows, n)), batch.labels[rows])
+        memory.remember(batch.rows[rows], part, step)
+        loss = self.reduce(scores.index_copy(0, rows, part.to(scores.dtype)), weights)
+        return Outcome(loss, scores, weights, metrics, scored=len(due))
+
+    def _choose(self, model: nn.Module, batch: Batch, miner: Miner) -> str:
+        n = len(batch.labels)
+        k = miner.selected(n)
+        if self.backward == AUTO:
+            choice = choose(model, batch.inputs, n, k)
+            log.info("objective.backward=auto takes %s: %s", choice.way, choice.reason)
+            self._set_way(choice.way)
+        else:
+            if self.backward == ROWS and is_compiled(model):
+                raise UserError(
+                    "objective.backward=rows cannot look into a compiled model: take again, full "
+                    "or auto, or trainer.compile=false"
+                )
+            # Two passes over all n would only cost more.
+            self._set_way(FULL if k == n else self.backward)
+        assert self._way is not None
+        return self._way
+
+    def _set_way(self, way: str | None) -> None:
+        self._way, self._passes = way, TwoPasses(remember=way == ROWS)
+
+
+def _select(miner: Miner, scores: Tensor, batch: Batch, step: int) -> Tensor:
+    weights = miner.select(scores, step=step, rows=batch.rows, labels=batch.labels)
+    assert isinstance(weights, Tensor), "a miner of rows returns one tensor of weights"
+    return weights
+
+
+def _selected(weights: Tensor, k: int | None) -> Tensor:
+    """The rows that have a weight, at least one."""
+    if k is not None and weights.is_cuda:
+        # The same without waiting for the device.
+        return weights.argsort(descending=True, stable=True)[:k]
+    # Waits for the device where chance decides how many they are: a tensor needs its size.
+    rows = weights.nonzero().squeeze(1)
+    return rows if len(rows) else rows.new_zeros(1)
