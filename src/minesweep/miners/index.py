@@ -212,7 +212,7 @@ class IndexPairs(Random):
         return {"mining/positive_distance": self.far, "mining/negative_distance": self.near}
 
     def clocks(self) -> dict[str, float]:
-        """``mining/encode_ms`` and ``build_ms`` of the last refresh, ``query_ms`` of the last step."""
+        """``mining/encode_ms`` and ``build_ms`` of a refresh, ``query_ms`` of the last step."""
         return dict(self._clocks)
 
 

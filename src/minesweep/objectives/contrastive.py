@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minesweep.datasets.base import Batch, Split
+from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
-from minesweep.miners.base import Miner
+from minesweep.miners.base import Miner, Pool
 from minesweep.objectives.alarms import Alarms
 from minesweep.objectives.base import Outcome, RowObjective
 from minesweep.objectives.margins import DISTANCES, Margin, largest_feasible, to_euclidean
 from minesweep.words import check_word
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,8 @@ NEARLY = 0.01
 """The loss is at the plateau where it is within 1 % of it."""
 TOO_MANY = 0.1
 """Of negatives inside the margin, where no pair of the batch pushes them out."""
+LOOKED_AT = 400
+"""Rows whose distances are looked at before training."""
 UNIT = 1e-3
 """Vectors whose lengths are all this close to 1 lie on the unit sphere."""
 TOLD = {
@@ -117,7 +123,11 @@ class Contrastive(RowObjective):
         self.register_buffer("largest", torch.tensor(torch.nan))
         self.queries = queries
         self.alarms = Alarms({PLATEAU: LONG, IDLE: LONG, VIOLATED: LONG, UNMET: 1})
-        self._step = 0
+        self._step, self._count = 0, 0
+
+    def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
+        super().setup(model, pool, data)
+        self._count = len(pool.labels.unique())
 
     def vectors(self, outputs: Tensor) -> Tensor:
         """What distances are measured between: the outputs, or their unit vectors."""
@@ -125,10 +135,10 @@ class Contrastive(RowObjective):
         return functional.normalize(outputs, dim=1) if self.normalize else outputs
 
     def between(self, first: Tensor, second: Tensor) -> Tensor:
-        """``[n]`` distances of vectors ``[n, dim]``; the gradient is 0 where two are equal."""
+        """Distances of vectors ``[..., dim]``; the gradient is 0 where two are equal."""
         if self.distance == "cosine":
-            return (1 - (first * second).sum(1)).clamp(min=0)
-        squared = (first - second).square().sum(1)
+            return (1 - (first * second).sum(-1)).clamp(min=0)
+        squared = (first - second).square().sum(-1)
         if self.distance == "squared_euclidean":
             return squared
         # The square root has no derivative at 0; a pair that coincides has no direction to go.
@@ -144,6 +154,9 @@ class Contrastive(RowObjective):
         """
         distances, same = self._measure(outputs, labels)
         margin = self._margin(distances.detach()[~same], outputs.shape[1])
+        return self._losses(distances, same, margin)
+
+    def _losses(self, distances: Tensor, same: Tensor, margin: Tensor) -> Tensor:
         pull = (distances - self.positive_margin).clamp(min=0)
         push = (margin - distances).clamp(min=0)
         return torch.where(same, pull, push) ** self.power
@@ -169,23 +182,21 @@ class Contrastive(RowObjective):
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         distances, same = self._measure(outputs, labels)
-        losses = self.losses(outputs, labels)
         margin = self._margin(distances[~same], outputs.shape[1])
+        losses = self._losses(distances, same, margin)
         self.last = self.margin.following(distances[~same], margin)
-        inside = self._inside(outputs, labels, margin)
+        if self._step == 0 and self._on_sphere(outputs):
+            self.largest.fill_(largest_feasible(self._classes(labels), self.distance))
         negatives = (~same).double().mean()
-        plateau = losses.double().mean() / (negatives * margin**self.power)
-        if self._step == 0:
-            self._find_largest(outputs, labels)
         found = {
             "train/positive_distance": distances[same].mean(),
             "train/negative_distance": distances[~same].mean(),
-            "train/positive_share": same.double().mean(),
+            "train/positive_share": 1 - negatives,
             "train/active_share": (losses > 0).double().mean(),
             "train/margin": margin,
             "train/largest_margin": self.largest,
-            "train/plateau_ratio": plateau,
-            "mining/negatives_inside_margin": inside,
+            "train/plateau_ratio": losses.double().mean() / (negatives * margin**self.power),
+            "mining/negatives_inside_margin": self._inside(outputs, labels, margin),
         }
         self._watch(found, losses.mean(), negatives == 0)
         return found
@@ -200,10 +211,11 @@ class Contrastive(RowObjective):
         other = labels[:, 0] != labels[:, 1].roll(-1)
         return (self.between(first, second.roll(-1, 0)) < margin)[other].double().mean()
 
-    def _find_largest(self, outputs: Tensor, labels: Tensor) -> None:
-        lengths = self.vectors(outputs).norm(dim=1)
-        if (lengths - 1).abs().max() <= UNIT:
-            self.largest.fill_(largest_feasible(len(labels.unique()), self.distance))
+    def _on_sphere(self, outputs: Tensor) -> bool:
+        return bool((self.vectors(outputs).norm(dim=1) - 1).abs().max() <= UNIT)
+
+    def _classes(self, labels: Tensor) -> int:
+        return self._count or len(labels.unique())
 
     def _watch(self, found: dict[str, Tensor], loss: Tensor, no_negatives: Tensor) -> None:
         inside, margin = found["mining/negatives_inside_margin"], found["train/margin"]
@@ -217,6 +229,25 @@ class Contrastive(RowObjective):
             numbers = {"loss": loss, "margin": margin, "inside": inside, "largest": self.largest}
             told = {key: value.item() for key, value in numbers.items()}
             log.warning(TOLD[name], {**told, "inside": 100 * told["inside"], "steps": LONG})
+
+    def preflight(self, model: nn.Module, split: Split) -> RenderableType | None:
+        """A table of the distances that there are; warns of a margin that cannot work."""
+        from minesweep.objectives.preflight import preflight
+
+        rows = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT), device=split.device)
+        batch = split.fetch(rows.long().unique())
+        outputs = model(batch.inputs)
+        vectors = self.vectors(outputs)
+        apart = self.between(vectors[:, None], vectors)
+        margin = self._margin(apart[batch.labels[:, None] != batch.labels], outputs.shape[1]).item()
+        bounded = self._on_sphere(outputs)
+        high = largest_feasible(self._classes(batch.labels), self.distance) if bounded else None
+        found = preflight(apart, batch.labels, margin, high)
+        if found is None:
+            return None
+        if found.warning:
+            log.warning(found.warning)
+        return found.table(self.distance)
 
     # --- evaluation --------------------------------------------------------------------------
 

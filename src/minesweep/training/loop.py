@@ -151,6 +151,8 @@ class Trainer:
         self.model.train()
         if self.step == 0:
             self._embed(tracker)
+        if self.step == 0 and self.cfg.trainer.progress:
+            self._preflight(display)
         with display.running(), profiler(profile_on, self.folder.path, display) as profile:
             while self.step < self.steps and not self.stopped:
                 self.advance(tracker, display, signals)
@@ -291,6 +293,14 @@ class Trainer:
             metrics = (by or self.objective.evaluate)(self.model, split)
         self.model.train()
         return metrics
+
+    def _preflight(self, display: Display) -> None:
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            shown = self.objective.preflight(self.model, self.data.train)
+        self.model.train()
+        if shown is not None:
+            display.console.print(shown)
 
     @torch.no_grad()
     def encode(self, rows: Tensor) -> Tensor:
