@@ -25,6 +25,7 @@ NEUTRAL = (
     "dataset.memory",
     "dataset.workers",
     "logger.embeddings",
+    "logger.mined",
     "logger.tensorboard",
     "logger.wandb",
     "trainer.checkpoint_every",

@@ -14,6 +14,7 @@ from minesweep.errors import UserError
 from minesweep.miners.base import Context, Miner
 from minesweep.miners.in_batch import HARD, MEAN, even
 from minesweep.objectives.base import Objective, Outcome
+from minesweep.objectives.mined import Mined, hardest_negatives
 from minesweep.objectives.terms import Similarities, Term
 from minesweep.objectives.verification import Verification, best_threshold, verification
 from minesweep.words import check_word
@@ -89,7 +90,7 @@ class Triplet(Objective):
         if self.directions == "both":
             scores, same = torch.cat([scores, scores.T]), torch.cat([same, same.T])
             positives = torch.cat([positives, positives.T])
-        positive = self._positive(scores, positives, miner, step)
+        positive, place = self._positive(scores, positives, miner, step)
         context = Context(step=step, valid=~same, positive=positive.detach(), dim=anchors.shape[1])
         weights = _weights(miner, scores.detach(), context)
         losses = self.losses(Similarities(scores, positive, ~same, weights))
@@ -101,21 +102,47 @@ class Triplet(Objective):
         with torch.no_grad():
             metrics = self._metrics(scores, positive, ~same, weights, losses, anchored)
             self._watch(metrics["train/loss_batch"])
-        return Outcome(loss, scores.detach(), weights, metrics)
+            details = {
+                "positive": positive.masked_fill(~anchored, torch.nan).detach(),
+                "place": place,
+                "valid": ~same,
+                "pairs": torch.tensor(anchors is not others),
+            }
+        return Outcome(loss, scores.detach(), weights, metrics, details=details)
+
+    def mined(self, batch: Batch, outcome: Outcome, most: int) -> Mined:
+        """Anchor, positive and hard negative where the negative is nearest, compared to it."""
+        assert isinstance(outcome.weights, Mapping)
+        weights = outcome.weights.get(HARD, next(iter(outcome.weights.values())))
+        details, n = outcome.details, len(batch.labels)
+        scores = outcome.scores.masked_fill(~details["valid"], -torch.inf)
+        anchor, column, values = hardest_negatives(scores, details["positive"], weights, most)
+        places = {"anchor": anchor % n, "positive": details["place"][anchor], "negative": column}
+        rows = {role: batch.rows[place] for role, place in places.items()}
+        if not details["pairs"]:
+            return Mined(len(scores), rows, values | {"label": batch.labels[anchor % n]})
+        # In the second direction the second sentence is the anchor, and is compared with firsts.
+        turned = (anchor >= n).long()
+        parts = {"anchor": turned, "positive": 1 - turned, "negative": 1 - turned}
+        return Mined(len(scores), rows, values, parts)
 
     def losses(self, similarities: Similarities) -> dict[str, Tensor]:
         """``[B]`` losses of each term, without its weight."""
         return {name: term(similarities) for name, term in self.terms.items()}
 
-    def _positive(self, scores: Tensor, positives: Tensor, miner: Miner, step: int) -> Tensor:
-        """``[B]`` similarity of the one positive of each anchor; 0 for an anchor without any."""
+    def _positive(
+        self, scores: Tensor, positives: Tensor, miner: Miner, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """``[B]`` similarity of the one positive of each anchor (0 for an anchor without any),
+        and its column."""
         if self.positive == "drawn":
             draw = torch.rand(scores.shape, generator=miner.generator(step, purpose="positive"))
             order = draw.to(scores.device)
         else:
             order = -scores.detach()
         place = torch.where(positives, order, -torch.inf).argmax(1, keepdim=True)
-        return (scores.gather(1, place) * positives.gather(1, place)).squeeze(1)
+        similarity = (scores.gather(1, place) * positives.gather(1, place)).squeeze(1)
+        return similarity, place.squeeze(1)
 
     def _metrics(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from minesweep.tracking.embeddings import Examples
+
+
+FILES = ("journal.jsonl", "timing.jsonl", "mined.jsonl")
 
 
 class Sink(Protocol):
@@ -40,8 +43,9 @@ class Tracker:
         cfg: The configuration.
         folder: The run's folder.
         step: The step to go on from.
-        offsets: Sizes in bytes of journal and timing file at that step, to which both are cut
-            back: what a killed run wrote after its checkpoint is computed, and written, again.
+        offsets: Sizes in bytes of the journal, the timing file and what was mined at that step,
+            to which they are cut back: what a killed run wrote after its checkpoint is computed,
+            and written, again.
         elapsed: Seconds of training before this process.
     """
 
@@ -50,11 +54,12 @@ class Tracker:
         cfg: DictConfig,
         folder: Path,
         step: int = 0,
-        offsets: tuple[int, int] = (0, 0),
+        offsets: Sequence[int] = (0, 0, 0),
         elapsed: float = 0.0,
     ) -> None:
-        self._journal = Journal(folder / "journal.jsonl", offsets[0])
-        self._timing = Journal(folder / "timing.jsonl", offsets[1])
+        self._journal, self._timing, self._mined = (
+            Journal(folder / name, offset) for name, offset in zip(FILES, offsets, strict=True)
+        )
         self._before, self._began = elapsed, time.perf_counter()
         self._last = (self._began, step)
         self.sinks = open_sinks(cfg, folder, step)
@@ -85,19 +90,25 @@ class Tracker:
             if isinstance(sink, EmbeddingSink):
                 sink.embed(step, vectors, examples)
 
+    def show(self, record: Row) -> None:
+        """Writes what was mined at a step (:meth:`minesweep.objectives.mined.Mined.record`)."""
+        self._mined.write(record)
+
     @property
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included."""
         return self._before + time.perf_counter() - self._began
 
     @property
-    def offsets(self) -> tuple[int, int]:
-        return self._journal.offset, self._timing.offset
+    def offsets(self) -> tuple[int, ...]:
+        """Sizes in bytes of ``FILES``."""
+        return self._journal.offset, self._timing.offset, self._mined.offset
 
     def finish(self, summary: Row | None, exit_code: int = 0) -> None:
         """Closes everything; ``summary`` is None for a run that did not finish."""
         self._journal.close()
         self._timing.close()
+        self._mined.close()
         for sink in self.sinks:
             sink.finish(summary, exit_code)
 

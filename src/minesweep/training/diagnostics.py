@@ -30,6 +30,10 @@ class Diagnostics(nn.Module):
     accuracy_sum: Tensor
     forward_samples: Tensor
     backward_samples: Tensor
+    examples: Tensor
+    """``[N, 4]`` of each training row over the run, where candidates are examples: how often it was
+    scored and selected, and the sums of its losses and of its ranks in its batches (0 the easiest,
+    1 the hardest)."""
 
     def __init__(self, split: Split, num_classes: int, processes: int = 1) -> None:
         super().__init__()
@@ -44,6 +48,7 @@ class Diagnostics(nn.Module):
         self.register_buffer("accuracy_sum", torch.zeros((), dtype=double))
         self.register_buffer("forward_samples", torch.zeros((), dtype=long))
         self.register_buffer("backward_samples", torch.zeros((), dtype=long))
+        self.register_buffer("examples", torch.zeros(len(split), 4))
         self.to(split.device)
 
     @torch.no_grad()
@@ -63,6 +68,11 @@ class Diagnostics(nn.Module):
         self.reselected[0] = (before & selected).sum()
         self.reselected[1] = before.sum()
         self.last[batch.rows] = selected.to(torch.uint8) + PASSED
+        scores = outcome.scores.float()
+        # Not the loss alone: an example that was seen more at the beginning was not harder.
+        ranks = scores.argsort().argsort() / max(1, len(scores) - 1)
+        seen = torch.stack([torch.ones_like(scores), selected.float(), scores, ranks], 1)
+        self.examples.index_add_(0, batch.rows, seen)
 
     @torch.no_grad()
     def row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -110,7 +110,7 @@ class Trainer:
             "early_stop": self.early_stop,
         }
 
-    def state(self, offsets: tuple[int, int] = (0, 0), elapsed: float = 0.0) -> dict[str, Any]:
+    def state(self, offsets: Sequence[int] = (0, 0, 0), elapsed: float = 0.0) -> dict[str, Any]:
         """A checkpoint: each part's state, the random generators, the journal's length."""
         return {name: part.state_dict() for name, part in self.parts().items()} | {
             "step": self.step,
@@ -166,6 +166,7 @@ class Trainer:
         if row:
             tracker.log(row, self.miner.clocks())
             display.update(row)
+            self._show(tracker, outcome, batch)
         ends = self.stopped or self.step == self.steps
         if ends or _due(self.step, self.cfg.logger.embeddings.every):
             self._embed(tracker)
@@ -240,7 +241,7 @@ class Trainer:
     def _row(self, outcome: Outcome, batch: Batch) -> Row:
         logger, step = self.cfg.logger, self.step
         validate = step == self.steps or _due(step, self.cfg.trainer.eval_every)
-        picture = step == 1 or _due(step, logger.histogram_every)
+        picture = self._pictured()
         if not (validate or picture or _due(step, logger.every)):
             return {}
         mined = parallel.mean(self.miner.metrics(step - 1))
@@ -264,6 +265,17 @@ class Trainer:
             vectors, examples = self.embedded.vectors(self.model, self.objective.vectors)
         self.model.train()
         tracker.embed(self.step, vectors, examples)
+
+    def _pictured(self) -> bool:
+        """Whether this step's row holds histograms, and ``mined.jsonl`` what was mined."""
+        return self.step == 1 or _due(self.step, self.cfg.logger.histogram_every)
+
+    @torch.no_grad()
+    def _show(self, tracker: Tracker, outcome: Outcome, batch: Batch) -> None:
+        if self.cfg.logger.mined and self._pictured():
+            mined = self.objective.mined(batch, outcome, self.cfg.logger.mined)
+            if mined is not None:
+                tracker.show(mined.record(self.step))
 
     def _validate(self) -> None:
         if parallel.first():

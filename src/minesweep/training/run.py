@@ -78,7 +78,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
         data=data.fingerprint(),
         **facts,
     )
-    offsets = state["offsets"] if state else (0, 0)
+    offsets = state["offsets"] if state else (0, 0, 0)
     tracker = Tracker(cfg, folder.path, trainer.step, offsets, state["elapsed"] if state else 0.0)
     display = Display(folder.path.name, trainer.steps, trainer.step, cfg.trainer.progress)
     summary, exit_code = None, 1
