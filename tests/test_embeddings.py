@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL, Train
+from conftest import SMALL, Train, choices
 from PIL import Image
 
 from minesweep.config.compose import compose
@@ -268,3 +268,20 @@ def test_the_sheet_of_images() -> None:
         assert (whole[top : top + 4, left : left + 6] == images[i]).all()
     large = smaller(np.zeros((5, 300, 200, 1), dtype=np.uint8))
     assert large.shape == (5, 60, 40, 1)
+
+
+SEEDS = [name for name in choices("experiment") if name.startswith("pairs/seed_")]
+
+
+@pytest.mark.parametrize("experiment", SEEDS)
+def test_the_first_pair_mining_demo_gives_pictures_that_are_not_blank(
+    experiment: str, runs_dir: Path
+) -> None:
+    small = ["logger=none", "trainer.progress=false", "trainer.max_steps=3"]
+    train_it(compose([f"experiment={experiment}", *small]))
+    (run,) = (path.parent for path in runs_dir.glob("*/*/config.yaml"))
+    assert coloured(run / "embeddings.png") > 1000
+    points = drawn((run / "embeddings.html").read_text())
+    assert points["steps"] == [0, 3]
+    assert [trace["name"] for trace in points["traces"]] == ["0", "1"]
+    assert sum(len(trace["rows"]) for trace in points["traces"]) == 100
