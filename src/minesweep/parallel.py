@@ -6,6 +6,7 @@ writes the run's folder. With a single process every function here is the identi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -36,13 +37,18 @@ def first() -> bool:
     return rank() == 0
 
 
+def place() -> int:
+    """Which of its machine's processes this is, and so which of its GPUs it takes."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 @contextmanager
-def together(wanted: bool, device: torch.device) -> Iterator[None]:
+def together(wanted: bool, gpus: bool) -> Iterator[None]:
     """Joins the processes that torchrun started, for as long as it is entered.
 
     Args:
         wanted: Whether the configuration asks for several (``trainer=ddp``).
-        device: Where this process computes; NCCL connects GPUs, Gloo CPUs.
+        gpus: Whether they compute on GPUs, which NCCL connects; Gloo connects CPUs.
 
     Raises:
         UserError: torchrun started several, and the configuration does not ask for them.
@@ -53,7 +59,9 @@ def together(wanted: bool, device: torch.device) -> Iterator[None]:
     if not launched or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    if gpus:
+        torch.cuda.set_device(place())
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
     try:
         yield
     finally:

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
+from minesweep import parallel
+
 PACKAGES = ("minesweep", "torch", "numpy", "timm", "faiss-cpu", "faiss-gpu", "wandb", "hydra-core")
 SOURCES = Path(__file__).resolve().parents[1]
-PROMISED = ("versions", "device", "threads")
+PROMISED = ("versions", "device", "threads", "processes")
 """Equality to the bit is promised only where these are the same."""
 
 
@@ -26,6 +28,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "sources": sources(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "processes": parallel.processes(),
     }
 
 

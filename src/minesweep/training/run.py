@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from minesweep import parallel
 from minesweep.config.build import build, find_user_code
 from minesweep.config.checks import check, check_fit
 from minesweep.config.identity import identity, plain, run_folder, run_name
@@ -20,6 +21,7 @@ from minesweep.tracking.tracker import Tracker, replay
 from minesweep.training import checkpoint
 from minesweep.training.display import Display, summary_table
 from minesweep.training.folder import RunFolder, now, write_atomically
+from minesweep.training.helping import help_first
 from minesweep.training.loop import Trainer
 from minesweep.training.provenance import PROMISED, provenance, sources
 from minesweep.training.signals import Interrupted, Signals
@@ -41,6 +43,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     find_user_code()
     check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)
     dataset = build(cfg, "dataset")
+    gpus = cfg.trainer.device != "cpu" and torch.cuda.is_available()
+    with parallel.together(cfg.trainer.parallel == "ddp", gpus):
+        return _lead(cfg, dataset) if parallel.first() else _follow(cfg, dataset)
+
+
+def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
     folder = RunFolder(run_folder(cfg))
     with folder.lock():
         if cfg.resume == "never":
@@ -48,13 +56,25 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             if moved and cfg.trainer.progress:
                 print(f"moved the earlier run to {moved}")
         elif folder.summary is not None:
-            return _report_finished(cfg, folder, folder.summary)
+            return parallel.agreed(_report_finished(cfg, folder, folder.summary))
         if cfg.resume == "must" and not checkpoint.steps(folder.checkpoints):
             raise UserError(f"resume=must, but {folder.checkpoints} holds no checkpoint")
+        parallel.agreed(None)
         device = _device(cfg.trainer.device)
         torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
         data = load_data(cfg, dataset, device)
         return _train(cfg, data, folder, device)
+
+
+def _follow(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
+    try:
+        finished = parallel.agreed(None)
+    except RuntimeError:
+        raise SystemExit(1) from None  # the first process has gone, and has said why
+    if finished is not None:
+        return finished
+    torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
+    return help_first(cfg, load_data(cfg, dataset, _device(cfg.trainer.device)))
 
 
 def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device) -> dict[str, Any]:
@@ -85,7 +105,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
     try:
         with Signals() as signals:
             trainer.fit(tracker, display, signals)
-        summary = trainer.summary()
+        summary = parallel.agreed(trainer.summary())
         write_atomically(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
         for old in checkpoint.steps(folder.checkpoints)[:-1]:
             old.unlink()
@@ -131,7 +151,9 @@ def _warn_of_changes(status: dict[str, Any], facts: dict[str, Any]) -> None:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and parallel.processes() > 1:
+        name = f"cuda:{parallel.place()}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
