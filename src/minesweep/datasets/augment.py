@@ -65,9 +65,9 @@ def resampling(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
     centre = start[:, None, None] * source + places[:, None] * step
     pixels = torch.arange(source, device=start.device) + 0.5
     weights = (1 - (pixels - centre).abs() / step.abs().clamp(min=1)).clamp(min=0)
-    # Nothing outside the box is looked at.
+    # No pixel outside the box is looked at; one that it cuts is inside, but for rounding.
     ends = torch.stack([start, start + length]).sort(0).values[..., None] * source
-    inside = (pixels > ends[0] - 0.5) & (pixels < ends[1] + 0.5)
+    inside = (pixels > ends[0] - 0.499) & (pixels < ends[1] + 0.499)
     weights = weights * inside[:, None]
     return weights / weights.sum(2, keepdim=True)
 
@@ -130,8 +130,8 @@ def _hue(turn: Tensor) -> Tensor:
     rotation = torch.zeros(len(turn), 3, 3, device=turn.device)
     rotation[:, 0, 0] = 1
     rotation[:, 1, 1] = rotation[:, 2, 2] = angle.cos()
-    rotation[:, 2, 1] = angle.sin()
-    rotation[:, 1, 2] = -rotation[:, 2, 1]
+    rotation[:, 1, 2] = angle.sin()  # from red by yellow to green, as HSV counts
+    rotation[:, 2, 1] = -rotation[:, 1, 2]
     return torch.linalg.inv(yiq) @ rotation @ yiq
 
 
