@@ -17,6 +17,7 @@ distance found is better than the bound of every group that was left out, nothin
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -205,14 +206,17 @@ class _Run(NamedTuple):
 
 def _mask(product: Tensor, runs: list[_Run], start: int, stop: int, nearest: bool) -> None:
     """Puts out of reach what no row may find: its own class, or every other one."""
+    if nearest:
+        first = bisect_right(runs, start, key=lambda run: run.high)
+        runs = runs[first : bisect_left(runs, stop, key=lambda run: run.low)]
     for run in runs:
         low, high = (min(max(edge - start, 0), stop - start) for edge in (run.low, run.high))
         columns = slice(run.begin, run.end)
-        if not nearest:
+        if nearest:
+            product[low:high, columns] = torch.inf
+        else:
             product[:low, columns] = torch.inf
             product[high:, columns] = torch.inf
-        elif low < high:
-            product[low:high, columns] = torch.inf
 
 
 def _least(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
