@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -223,6 +222,4 @@ def _deal(
 def _tell(where: Path, what: str, names: Sequence[str]) -> None:
     """One warning for all of a kind, with their number and the first of them."""
     if names:
-        kinds = Counter(PurePosixPath(name).suffix for name in names)
-        shown = f" ({', '.join(kinds)})" if len(kinds) < 5 and "" not in kinds else ""
-        log.warning("%s: left out %d %s%s, e.g. %s", where, len(names), what, shown, names[0])
+        log.warning("%s: left out %d %s, e.g. %s", where, len(names), what, names[0])
