@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -328,6 +331,29 @@ def test_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         decoder(["class_0/00.png"])
     assert isinstance(decoder(["class_0/00.png"])[0], np.ndarray)  # a new one
     decoder.close()
+
+
+CHILD = """
+import os, signal
+from pathlib import Path
+from minesweep.datasets.decode import Decoder, Place
+
+if __name__ == "__main__":
+    decoder = Decoder(Place(Path({path!r})), 8, workers=2)
+    decoder(["class_0/00.png", "class_0/01.png"])
+    print(*decoder._pool._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_their_parent_however_it_ends(tmp_path: Path) -> None:
+    path = folder(tmp_path / "a", files())
+    (tmp_path / "child.py").write_text(CHILD.format(path=str(path)))
+    command = [sys.executable, str(tmp_path / "child.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    # The pipes close with the last of the processes: that run() returned says that none is left.
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(done.stdout.split()) == 2
 
 
 def test_many_files_are_decoded_in_order(tmp_path: Path) -> None:
