@@ -162,6 +162,14 @@ def test_nothing_is_drawn_from_the_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same() -> None:
+    vectors, labels = points(3000, 16, 7, seed=6)
+    there = vectors.cuda(), labels.cuda()
+    assert retrieval(*there) == pytest.approx(retrieval(vectors, labels))
+    assert distances(*there, 3.0) == pytest.approx(distances(vectors, labels, 3.0))
+
+
 # --- embeddings of a split ---
 
 
