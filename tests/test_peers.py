@@ -18,6 +18,7 @@ from torch import Tensor
 from minesweep.evaluation.retrieval import retrieval
 from minesweep.miners.closest_negative import ClosestNegative
 from minesweep.miners.distance_weighted import DistanceWeighted, log_density
+from minesweep.objectives.contrastive import Contrastive
 from minesweep.objectives.terms import Hinge, Similarities
 
 pytest.importorskip("pytorch_metric_learning")
@@ -135,3 +136,39 @@ def test_retrieval_metrics(size: int, classes: int) -> None:
         assert found[name] == pytest.approx(theirs[name], abs=1e-6), name
     # The rows' order differs, and with it the start of k-means.
     assert found["nmi"] == pytest.approx(theirs["NMI"], abs=0.03)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_contrastive(normalize: bool, power: float) -> None:
+    """Theirs is of power 1; its gradients are compared pair by pair."""
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.losses import ContrastiveLoss
+    from pytorch_metric_learning.reducers import DoNothingReducer
+
+    vectors, labels = labelled(40, 4, 8, 0)
+    vectors = (vectors * torch.linspace(0.5, 1.5, 40)[:, None]).float().requires_grad_()
+    pairs = torch.randperm(40, generator=torch.Generator().manual_seed(0)).view(20, 2)
+    same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    places = torch.arange(20)
+    indices = [pairs[kind][:, side] for kind in (same, ~same) for side in (0, 1)]
+    peer = ContrastiveLoss(
+        pos_margin=0.3,
+        neg_margin=1.4,
+        distance=LpDistance(normalize_embeddings=normalize, p=2),
+        reducer=DoNothingReducer(),
+    )
+    theirs = peer(vectors, labels, indices_tuple=tuple(indices))
+    expected = torch.zeros(20)
+    expected[places[same]] = theirs["pos_loss"]["losses"]
+    expected[places[~same]] = theirs["neg_loss"]["losses"]
+    objective = Contrastive(1.4, normalize=normalize, power=power, positive_margin=0.3)
+    found = objective.losses(vectors[pairs.flatten()], labels[pairs])
+    torch.testing.assert_close(found, expected**power, rtol=1e-5, atol=1e-6)
+    assert found[same].max() > 0
+    assert found[~same].max() > 0
+    gradients = [
+        torch.autograd.grad(x.sum(), vectors, retain_graph=True)[0]
+        for x in (found, expected**power)
+    ]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)

@@ -43,7 +43,7 @@ class Preflight:
         return (
             f"objective.margin={self.margin:.4g} is below the distance of all but "
             f"{self.active:.1%} of the negative pairs at the start: they have no gradient; above "
-            f"{self.low:.4g} it can work, and objective.margin_policy=relative follows the distances"
+            f"{self.low:.4g} it can work, and objective.margin_policy=relative follows them"
         )
 
     def table(self, distance: str) -> Table:
