@@ -79,6 +79,11 @@ def on_digits(miner: str) -> list[str]:
     brings = compose([f"miner={miner}"]).objective._target_
     if brings.endswith(".Triplet"):
         return ["model=mlp", "objective.positive=hardest", "miner.per_class=8"]
+    if brings.endswith(".MoCo"):
+        two_views = ["dataset._target_=two_views.TwoViews", "model=mlp"]
+        mixing = ["miner.n_hard=20", "miner.s1_start=8"] if miner == "mochi" else []
+        # A queue that is no multiple of the batch, and wraps around.
+        return [*two_views, *mixing, "objective.queue_size=150", "objective.linear=false"]
     return []
 
 

@@ -35,6 +35,7 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "optimizer.lr": (float, 0, math.inf, False),
     "scheduler.warmup": (int, 0, math.inf, False),
     "scheduler.final": (float, 0, 1, False),
+    "scheduler.warmup_from": (float, 0, 1, False),
     "dataset.label_noise": (float, 0, 1, False),
     "dataset.limit": (int, 1, math.inf, True),
     "dataset.size": (int, 1, math.inf, False),
@@ -92,6 +93,19 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "objective.positive_margin": (float, 0, math.inf, False),
     "objective.power": (float, 1, math.inf, False),
     "objective.queries": (int, 2, math.inf, True),
+    "objective.queue_size": (int, 1, math.inf, False),
+    "objective.momentum": (float, 0, 1, False),
+    "objective.temperature": (float, TINY, math.inf, False),
+    "objective.groups": (int, 1, math.inf, False),
+    "objective.knn_k": (int, 1, math.inf, False),
+    "objective.knn_temperature": (float, TINY, math.inf, False),
+    "objective.bank": (int, 2, math.inf, True),
+    "miner.n_hard": (int, 1, math.inf, False),
+    "miner.s1": (int, 0, math.inf, False),
+    "miner.s2": (int, 0, math.inf, False),
+    "miner.s1_start": (int, 0, math.inf, False),
+    "miner.s2_start": (int, 0, math.inf, False),
+    "model.hidden": (int, 1, math.inf, True),
 }
 
 CLASSIFIERS = "minesweep.objectives.classification."
@@ -138,6 +152,7 @@ def check(cfg: DictConfig) -> None:
     _check_order(cfg, "miner.range_min", "miner.range_max")
     _check_order(cfg, "miner.cutoff", "miner.nonzero_loss_cutoff")
     _check_order(cfg, "miner.range_min", "trainer.batch_size")
+    _check_most(cfg, "miner.n_hard", "objective.queue_size")
     _check_held_out(cfg)
     _check_selection(cfg)
     _check_writable(Path(cfg.paths.runs_dir))
@@ -167,6 +182,12 @@ def _check_order(cfg: DictConfig, lower: str, upper: str) -> None:
     low, high = (OmegaConf.select(cfg, key) for key in (lower, upper))
     if low is not None and high is not None and low >= high:
         raise UserError(f"{lower}={low} must be below {upper}={high}")
+
+
+def _check_most(cfg: DictConfig, lower: str, upper: str) -> None:
+    low, high = (OmegaConf.select(cfg, key) for key in (lower, upper))
+    if low is not None and high is not None and low > high:
+        raise UserError(f"{lower}={low} must be at most {upper}={high}")
 
 
 def _check_stages(key: str, stages: DictConfig) -> None:

@@ -11,11 +11,18 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from minesweep import parallel
-from minesweep.datasets.base import Batch, Data
+from minesweep.datasets.base import Batch, Data, Split
+from minesweep.evaluation.embed import embed
+from minesweep.evaluation.probe import alignment, knn_accuracy, linear_probe, uniformity
 from minesweep.miners.base import Context, Miner, Pool
 from minesweep.objectives.base import Objective, Outcome
 from minesweep.objectives.queue import NOBODY, KeyQueue
 from minesweep.seeding import generator
+
+CHUNK = 512
+"""Images in a forward pass of the evaluation."""
+SAMPLE = 1024
+"""Training images, at most, whose two views are compared there."""
 
 
 class Scored(NamedTuple):
@@ -45,9 +52,10 @@ class MoCo(Objective):
             of each apart. The keys' groups are shuffled over all processes (section 3.3), so that
             a query cannot know its positive by the statistics they share. With one group in one
             process there is nothing to shuffle.
-        knn_k: Votes of the kNN classifier of the validation.
+        knn_k: Votes of the kNN classifier of the evaluation.
         knn_temperature: Of the weights of its votes.
-        bank: Training images that it votes with, at most; None for all.
+        bank: Training images that the evaluation learns from, at most; None for all.
+        linear: Whether a linear classifier is fitted at the end of the run, too.
     """
 
     candidate = "queue_negative"
@@ -69,11 +77,13 @@ class MoCo(Objective):
         knn_k: int = 20,
         knn_temperature: float = 0.07,
         bank: int | None = None,
+        linear: bool = True,
     ) -> None:
         super().__init__()
         self.queue_size, self.momentum, self.temperature = queue_size, momentum, temperature
         self.symmetric, self.groups = symmetric, groups
-        self.knn_k, self.knn_temperature, self.bank = knn_k, knn_temperature, bank
+        self.knn_k, self.knn_temperature = knn_k, knn_temperature
+        self.bank, self.linear = bank, linear
         self._seed = 0
         self._followed: list[tuple[Tensor, Tensor]] = []
         self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -88,7 +98,9 @@ class MoCo(Objective):
         )
         dim = pool.encode(torch.zeros(1, dtype=torch.long, device=pool.device)).shape[1]
         self.queue = KeyQueue(self.queue_size, dim, pool.seed).to(pool.device)
-        self._seed, self._train = pool.seed, data.train
+        self._seed, self._data = pool.seed, data
+        order = torch.randperm(pool.size, generator=generator(pool.seed, "bank"))
+        self._order = order.to(pool.device)
 
     # --- one step ----------------------------------------------------------------------------
 
@@ -201,3 +213,45 @@ class MoCo(Objective):
         self.queue.push(*fresh)
         keys, queries = (list(side) for side in zip(*self._followed, strict=True))
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)
+
+    # --- evaluation --------------------------------------------------------------------------
+
+    def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """What frozen features tell of the classes, and how they lie on the sphere.
+
+        ``knn_accuracy`` and ``knn_accuracy_balanced`` (over classes) are of the features below
+        the projection head. ``alignment`` (of the two views of up to 1,024 training images) and
+        ``uniformity`` (of one of them) are of what the loss compares, above the head.
+        """
+        features, labels = embed(model, split, chunk=CHUNK)
+        votes = knn_accuracy(*self._bank(model), features, labels, self.knn_k, self.knn_temperature)
+        sample = self._data.train.draw(self._order[:SAMPLE], step=0).inputs
+        one, other = (
+            self.vectors(torch.cat([model(part) for part in view.split(CHUNK)])) for view in sample
+        )
+        return {
+            "knn_accuracy": votes.plain,
+            "knn_accuracy_balanced": votes.balanced,
+            "alignment": alignment(one, other),
+            "uniformity": uniformity(one),
+        }
+
+    def evaluate(self, model: nn.Module, split: Split, chunk: int = CHUNK) -> dict[str, float]:
+        """The kNN accuracies, and with ``linear`` those of a linear classifier.
+
+        Its regularisation is chosen on the validation split.
+        """
+        features, labels = embed(model, split, chunk=chunk)
+        bank = self._bank(model)
+        votes = knn_accuracy(*bank, features, labels, self.knn_k, self.knn_temperature)
+        found = {"knn_accuracy": votes.plain, "knn_accuracy_balanced": votes.balanced}
+        if self.linear:
+            probe = linear_probe(*bank, *embed(model, self._data.val, chunk=chunk))
+            right = probe.accuracy(features, labels)
+            found |= {"linear_accuracy": right.plain, "linear_accuracy_balanced": right.balanced}
+        return found
+
+    def _bank(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Features and labels of the training images that the evaluation learns from."""
+        rows = self._order[: self.bank].sort().values
+        return embed(model, self._data.train, rows, CHUNK)

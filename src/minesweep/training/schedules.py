@@ -9,21 +9,40 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def constant(optimizer: Optimizer, steps: int, warmup: int = 0) -> LambdaLR:
-    """The optimizer's own rate, after a linear warm-up of ``warmup`` steps."""
-    return _schedule(optimizer, steps, warmup, lambda progress: 1.0)
+def constant(
+    optimizer: Optimizer, steps: int, warmup: int = 0, warmup_from: float = 0.0
+) -> LambdaLR:
+    """The optimizer's own rate, after a linear warm-up of ``warmup`` steps.
+
+    The warm-up begins at ``warmup_from`` times the rate, as in the other schedules.
+    """
+    return _schedule(optimizer, steps, warmup, lambda progress: 1.0, warmup_from)
 
 
-def linear(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0) -> LambdaLR:
+def linear(
+    optimizer: Optimizer,
+    steps: int,
+    warmup: int = 0,
+    final: float = 0.0,
+    warmup_from: float = 0.0,
+) -> LambdaLR:
     """On a line to ``final`` times the optimizer's rate at the last of ``steps`` steps."""
-    return _schedule(optimizer, steps, warmup, lambda p: 1 - (1 - final) * p)
+    return _schedule(optimizer, steps, warmup, lambda p: 1 - (1 - final) * p, warmup_from)
 
 
-def cosine(optimizer: Optimizer, steps: int, warmup: int = 0, final: float = 0.0) -> LambdaLR:
+def cosine(
+    optimizer: Optimizer,
+    steps: int,
+    warmup: int = 0,
+    final: float = 0.0,
+    warmup_from: float = 0.0,
+) -> LambdaLR:
     """Along half a cosine to ``final`` times the rate (SGDR, arXiv 1608.03983, eq. 5)."""
-    return _schedule(
-        optimizer, steps, warmup, lambda p: final + (1 - final) * (1 + math.cos(math.pi * p)) / 2
-    )
+
+    def after(progress: float) -> float:
+        return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+    return _schedule(optimizer, steps, warmup, after, warmup_from)
 
 
 def rsqrt(optimizer: Optimizer, steps: int, warmup: int = 400) -> LambdaLR:
@@ -37,11 +56,15 @@ def rsqrt(optimizer: Optimizer, steps: int, warmup: int = 400) -> LambdaLR:
 
 
 def _schedule(
-    optimizer: Optimizer, steps: int, warmup: int, after: Callable[[float], float]
+    optimizer: Optimizer,
+    steps: int,
+    warmup: int,
+    after: Callable[[float], float],
+    warmup_from: float,
 ) -> LambdaLR:
     def factor(step: int) -> float:
         if step < warmup:
-            return (step + 1) / warmup
+            return warmup_from + (1 - warmup_from) * (step + 1) / warmup
         return after(min(1.0, (step - warmup) / max(1, steps - warmup)))
 
     return LambdaLR(optimizer, factor)
