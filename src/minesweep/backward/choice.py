@@ -96,7 +96,8 @@ def _operations(model: nn.Module, few: Any) -> tuple[int, int]:
     from torch.utils.flop_counter import FlopCounterMode
 
     learned = [p for p in model.parameters() if p.requires_grad]
-    with _undone(model), still_statistics(model), torch.enable_grad():
+    eager = torch.compiler.set_stance("force_eager")  # to count, the operations have to be seen
+    with eager, _undone(model), still_statistics(model), torch.enable_grad():
         with FlopCounterMode(display=False) as counter:
             outputs = [o for o in tree_leaves(model(few)) if isinstance(o, Tensor)]
         forward = counter.get_total_flops()
@@ -128,8 +129,8 @@ def still_statistics(model: nn.Module, still: bool = True) -> Iterator[None]:
     """BatchNorm in train mode leaves its running statistics as they are."""
     layers = [
         layer
-        for layer in model.modules()
-        if still and isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
+        for layer in (model.modules() if still else ())
+        if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
     ]
     for layer in layers:
         layer.track_running_stats = False

@@ -353,7 +353,8 @@ def _put(outputs: T, part: Any, rows: Tensor, n: int) -> T:
     parts = iter([new for _, new in _pairs(outputs, part)])
 
     def put(whole: Tensor) -> Tensor:
-        return whole.index_copy(0, _places(rows, len(whole) // n), next(parts))
+        new = next(parts)
+        return whole.to(new.dtype).index_copy(0, _places(rows, len(whole) // n), new)
 
     return tree_map_only(Tensor, put, outputs)
 

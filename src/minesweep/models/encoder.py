@@ -72,5 +72,5 @@ class Encoder(Timm):
         """``[n, width]`` pooled features, below the head: what is evaluated and reused."""
         return super().forward(images)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.embed(images))
+    def forward(self, images: Tensor, resolution: float = 1.0) -> Tensor:
+        return self.head(super().forward(images, resolution))

@@ -81,12 +81,24 @@ class Timm(nn.Module):
             self.size = architecture.smallest((height, width))
         else:
             self.size = architecture.check(image_size)
+        self.fixed = architecture.fixed
         self.net = architecture.build(self.size, pretrained=pretrained)
 
-    def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-2:] != self.size:
-            images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)
+    def forward(self, images: Tensor, resolution: float = 1.0) -> Tensor:
+        """``resolution`` in (0, 1] makes a coarser and cheaper pass, at this share of the side."""
+        size = self.size if resolution == 1.0 else self._coarser(resolution)
+        if images.shape[-2:] != size:
+            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         return self.net(images.expand(-1, self.in_chans, -1, -1))
+
+    def _coarser(self, resolution: float) -> tuple[int, int]:
+        if self.fixed:
+            raise UserError(
+                "objective.selecting.resolution: this timm model is built for images of one size; "
+                "set it to 1, or take a convolutional model"
+            )
+        height, width = (max(1, round(side * resolution)) for side in self.size)
+        return height, width
 
 
 class _Architecture:

@@ -231,7 +231,8 @@ class RowObjective(Objective):
     def _twice(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
         """Scores n rows, then learns from the k selected."""
         n, cheaper, passes = len(batch.labels), self.selecting.cheaper, self._passes
-        with torch.no_grad(), still_statistics(model, cheaper):
+        again = self._way == AGAIN
+        with torch.no_grad(), still_statistics(model, again and cheaper):
             # That rows are independent is checked at steps 0, 1, 2, 4, 8 ...
             score = self.selecting.pass_over if cheaper else None
             outputs = passes.score(model, batch.inputs, n, step & (step - 1) == 0, score)
@@ -240,7 +241,7 @@ class RowObjective(Objective):
             details = self.details(outputs, batch.labels)
         weights = _select(miner, scores, batch, step)
         rows = _selected(weights, miner.selected(n))
-        with still_statistics(model, not cheaper):
+        with still_statistics(model, again and not cheaper):
             outputs = passes.learn(model, batch.inputs, outputs, rows)
         # Over all n, so that a loss may look at the batch; the others are constants in it.
         loss = self.reduce(self.losses(outputs, batch.labels), weights)

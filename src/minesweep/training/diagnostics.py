@@ -28,12 +28,12 @@ class Diagnostics(nn.Module):
     last: Tensor
     reselected: Tensor
     accuracy_sum: Tensor
+    accuracy_steps: Tensor
     forward_samples: Tensor
     backward_samples: Tensor
     examples: Tensor
-    """``[N, 4]`` of each training row over the run, where candidates are examples: how often it was
-    scored and selected, and the sums of its losses and of its ranks in its batches (0 the easiest,
-    1 the hardest)."""
+    """``[N, 3]`` of each training row over the run, where candidates are examples: how often it was
+    scored, how often selected, and the sum of its losses."""
 
     def __init__(self, split: Split, num_classes: int, processes: int = 1) -> None:
         super().__init__()
@@ -46,17 +46,20 @@ class Diagnostics(nn.Module):
         # Of this step's rows that were selected at their last appearance: how many are again.
         self.register_buffer("reselected", torch.zeros(2, dtype=long))
         self.register_buffer("accuracy_sum", torch.zeros((), dtype=double))
+        self.register_buffer("accuracy_steps", torch.zeros((), dtype=long))
         self.register_buffer("forward_samples", torch.zeros((), dtype=long))
         self.register_buffer("backward_samples", torch.zeros((), dtype=long))
-        self.register_buffer("examples", torch.zeros(len(split), 4))
+        self.register_buffer("examples", torch.zeros(len(split), 3))
         self.to(split.device)
 
     @torch.no_grad()
     def update(self, outcome: Outcome, batch: Batch) -> None:
         """Counts one step. Runs at every step, on the device, without waiting for it."""
-        self.forward_samples += len(outcome.scores) * self.processes
+        scored = len(outcome.scores) if outcome.scored is None else outcome.scored
+        self.forward_samples += scored * self.processes
         if "train/accuracy" in outcome.metrics:
             self.accuracy_sum += outcome.metrics["train/accuracy"]
+            self.accuracy_steps += 1
         if isinstance(outcome.weights, Mapping):
             self.backward_samples += len(outcome.scores) * self.processes
             return
@@ -69,9 +72,7 @@ class Diagnostics(nn.Module):
         self.reselected[1] = before.sum()
         self.last[batch.rows] = selected.to(torch.uint8) + PASSED
         scores = outcome.scores.float()
-        # Not the loss alone: an example that was seen more at the beginning was not harder.
-        ranks = scores.argsort().argsort() / max(1, len(scores) - 1)
-        seen = torch.stack([torch.ones_like(scores), selected.float(), scores, ranks], 1)
+        seen = torch.stack([torch.ones_like(scores), selected.float(), scores], 1)
         self.examples.index_add_(0, batch.rows, seen)
 
     @torch.no_grad()
@@ -87,7 +88,7 @@ class Diagnostics(nn.Module):
         values["samples/backward"] = self.backward_samples
         if "train/accuracy" in outcome.metrics:
             # The seed's own metric: the mean over all training batches since step 0.
-            values["train/accuracy_running"] = self.accuracy_sum / step
+            values["train/accuracy_running"] = self.accuracy_sum / self.accuracy_steps
         if not isinstance(outcome.weights, Mapping):
             values |= self._selection(outcome.scores.double(), outcome.weights.double(), batch)
         row = {name: value.item() for name, value in values.items()}

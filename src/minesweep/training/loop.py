@@ -26,6 +26,7 @@ from minesweep.tracking.tracker import Tracker
 from minesweep.training import checkpoint
 from minesweep.training.diagnostics import Diagnostics, histograms
 from minesweep.training.display import Display
+from minesweep.training.finite import Finite
 from minesweep.training.folder import RunFolder
 from minesweep.training.parts import Parts, in_training, merged, shaped, unsynchronised
 from minesweep.training.profile import profiler
@@ -191,7 +192,12 @@ class Trainer:
                 train.expect(parallel.own(self._rows(later)).flatten(), later)
         self.optimizer.zero_grad(set_to_none=True)
         pieces = self.division.of(batch)
-        outcomes = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
+        learned = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
+        for outcome, finite in learned:
+            # Waits for the forward pass (on several processes for more): a NaN has to stop the
+            # run before it reaches the weights.
+            if parallel.largest(not finite, batch.labels.device):
+                raise self._not_finite(outcome)
         if self.cfg.trainer.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.learned, self.cfg.trainer.gradient_clip)
         self.rate = self.optimizer.param_groups[0]["lr"]
@@ -199,18 +205,16 @@ class Trainer:
         self.scheduler.step()
         self.objective.after_step()
         self.step += 1
-        return merged(outcomes), batch
+        return merged([outcome for outcome, _ in learned]), batch
 
-    def _learn(self, piece: Batch, last: bool) -> Outcome:
+    def _learn(self, piece: Batch, last: bool) -> tuple[Outcome, Finite]:
         """Scores a piece of the batch and adds its gradient."""
         with unsynchronised(self.trained, last):
             with self._autocast():
                 outcome = self.objective(self.trained, piece, self.miner, self.step)
-            # Waits for the device: a NaN has to stop the run before it reaches the weights.
-            if parallel.largest(~outcome.loss.isfinite(), piece.labels.device):
-                raise self._not_finite(outcome)
+            finite = Finite(outcome.loss)
             (outcome.loss / self.division.pieces).backward()
-        return outcome
+        return outcome, finite
 
     def _rows(self, step: int) -> Tensor:
         # Mining that is off proposes uniformly; its objective then selects everything.
@@ -316,7 +320,7 @@ class Trainer:
 
     @torch.no_grad()
     def encode(self, rows: Tensor) -> Tensor:
-        """What the objective compares, of the present model in evaluation mode, for rows ``[m]``."""
+        """What the objective compares, of the present model evaluated on training rows ``[m]``."""
         self.model.eval()
         chunks = []
         for part in rows.split(2048):
