@@ -57,6 +57,7 @@ def test_every_key_is_commented(path: Path) -> None:
         "logger.wandb=null",
         "logger.tensorboard=false",
         "logger.wandb.tags=[a]",
+        "logger.embeddings.every=5",
         "trainer.device=cpu",
         "trainer.threads=1",
         "trainer.progress=false",
