@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
+from minesweep.config.compose import compose
 from minesweep.datasets.base import Data
 from minesweep.datasets.blobs import Blobs
 from minesweep.datasets.digits import Digits
@@ -326,16 +326,12 @@ def test_bad_arguments_are_told_before_any_file_is_read(dataset, key, value, mes
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "dataset").glob("*.yaml")), ids=str)
-def test_configs_are_the_classes_defaults_and_every_key_has_a_comment(path):
+def test_configs_are_the_classes_defaults(path):
     from hydra.utils import instantiate
 
-    built = instantiate(OmegaConf.load(path))
+    built = instantiate(compose([f"dataset={path.stem}"]).dataset)
     if isinstance(built, Mnist | Digits):
         assert built.options == Options()
-    lines = path.read_text().splitlines()
-    keys = [number for number, line in enumerate(lines) if not line.startswith("#")]
-    assert keys
-    assert all(lines[number - 1].startswith("#") for number in keys)
 
 
 def test_checking_options_does_not_import_torch():
