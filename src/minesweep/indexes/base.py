@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minesweep.errors import UserError
+from minesweep.indexes.search import ExactSearch
 
 
 class Neighbours(NamedTuple):
@@ -74,7 +75,11 @@ class Index(ABC):
         _, sizes = ordered.unique_consecutive(return_counts=True)
         self._starts = [0, *sizes.cumsum(0).tolist()]
         self._classes = torch.arange(len(sizes), device=points.device).repeat_interleave(sizes)
-        self._points = points[self._rows]
+        self._sizes = sizes[self._classes]
+        self._exact = ExactSearch(
+            points[self._rows], self._classes, self._starts, self._rows, self.memory
+        )
+        self._points = self._exact.points
         self._build()
 
     def negatives(self, rows: Tensor, k: int) -> Neighbours:
@@ -120,9 +125,13 @@ class Index(ABC):
         ``places`` ascend, so they come class by class; ``k`` is at most N.
         """
 
-    @abstractmethod
     def _positives(self, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The same, of the furthest points of the own class."""
+        """The same, of the furthest points of the own class: exact where an index has no other.
+
+        The own class is a small part of the points, so this costs little beside the negatives.
+        """
+        self.candidates = float((self._sizes[places] - 1).double().mean())
+        return self._exact(places, k, nearest=False)
 
 
 def in_order(distances: Tensor, rows: Tensor, nearest: bool) -> tuple[Tensor, Tensor]:

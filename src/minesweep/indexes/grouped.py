@@ -35,6 +35,17 @@ _FOLD = 16
 """Minima in a group of groups."""
 
 
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """The bound above is that of float32: no TF32 and no bfloat16 inside a product."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class Found(NamedTuple):
     distances: Tensor
     """``[q, k]`` squared Euclidean distances, best first; infinite: none."""
@@ -76,10 +87,22 @@ class Grouped:
             places: ``[q]``, ascending.
         """
         many = self._rows_at_once(k)
-        with _full_precision():
-            parts = [
-                self._block(block, k, nearest) for block in self._blocks(places, many, nearest)
-            ]
+        parts = []
+        for block in self._blocks(places, many, nearest):
+            runs = self._runs(block)
+            reach = (0, self.size) if nearest else (runs[0].low, runs[-1].high)
+            look = _Look(block, self.classes[block], runs, *reach, nearest, inside=not nearest)
+            parts.append(self._block(look, k))
+        return Found(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def within(self, places: Tensor, which: int, k: int) -> Found:
+        """The k nearest points of one class, to places of other classes."""
+        low, high = self.starts[which], self.starts[which + 1]
+        parts = []
+        for block in places.split(self._rows_at_once(k)):
+            runs = [_Run(low, high, 0, len(block))]
+            wanted = torch.full_like(block, which)
+            parts.append(self._block(_Look(block, wanted, runs, low, high, True, True), k))
         return Found(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _rows_at_once(self, k: int) -> int:
@@ -105,15 +128,14 @@ class Grouped:
             waiting += len(piece)
         yield from torch.cat(pieces).split(many)
 
-    def _block(self, places: Tensor, k: int, nearest: bool) -> Found:
-        runs = self._runs(places)
-        low, high = (0, self.size) if nearest else (runs[0].low, runs[-1].high)
-        scale = 1 + (-2 if nearest else 2) * (2 * self.dim + 16) * 2.0**-24
-        bounds, groups = self._groups(places, runs, k + SLACK, low, high, scale)
-        distances, found = self._inside(places, groups, bounds.isinf(), k + 1, nearest)
-        last, own = bounds.amax(1), scale * self.norms[places]
+    def _block(self, look: _Look, k: int) -> Found:
+        scale = 1 + (-2 if look.nearest else 2) * (2 * self.dim + 16) * 2.0**-24
+        with _full_precision():
+            bounds, groups = self._groups(look, k + SLACK, scale)
+        distances, found = self._points_in(look, groups, bounds.isinf(), k + 1)
+        last, own = bounds.amax(1), scale * self.norms[look.places]
         kth, next_one = distances[:, k - 1], distances[:, k]
-        behind = last.isinf() | (kth < last + own if nearest else kth > own - last)
+        behind = last.isinf() | (kth < last + own if look.nearest else kth > own - last)
         tied = (kth == next_one) & kth.isfinite()
         return Found(distances[:, :k], found[:, :k], behind & ~tied)
 
@@ -125,19 +147,16 @@ class Grouped:
             for which, begin, end in zip(own.tolist(), [0, *ends], ends, strict=False)
         ]
 
-    def _groups(
-        self, places: Tensor, runs: list[_Run], many: int, low: int, high: int, scale: float
-    ) -> tuple[Tensor, Tensor]:
+    def _groups(self, look: _Look, many: int, scale: float) -> tuple[Tensor, Tensor]:
         """The groups with the least bounds ``[q, many]``, without the rows' own norms."""
-        nearest = scale < 1
-        factors = (self.centred[places] * (-2 if nearest else 2)).T.contiguous()
-        offsets = self.norms * (scale if nearest else -scale)
+        factors = (self.centred[look.places] * (-2 if look.nearest else 2)).T.contiguous()
+        offsets = self.norms * (scale if look.nearest else -scale)
         offsets[self.size :] = torch.inf
-        q = len(places)
-        cache = 2**19 if places.device.type == "cpu" else 2**24
+        q = len(look.places)
+        cache = 2**19 if factors.device.type == "cpu" else 2**24
         step = max(GROUP, min(cache, self.cells // 4) // q // GROUP * GROUP)
         span = max(GROUP * _FOLD, self.cells // (2 * q) * GROUP // step * step)
-        first, last = low // GROUP * GROUP, -(-high // GROUP) * GROUP
+        first, last = look.low // GROUP * GROUP, -(-look.high // GROUP) * GROUP
         wide = -(-min(span, last - first) // (GROUP * _FOLD)) * _FOLD
         products = factors.new_empty(min(step, last - first) * q)
         minima = factors.new_empty(wide, q)
@@ -147,12 +166,12 @@ class Grouped:
             minima.fill_(torch.inf)
             for start in range(begin, min(begin + span, last), step):
                 stop = min(start + step, begin + span, last)
-                if nearest and len(runs) == 1 and runs[0].low <= start and stop <= runs[0].high:
+                if look.hidden(start, stop):
                     continue
                 product = products[: (stop - start) * q].view(-1, q)
                 torch.mm(self.centred[start:stop], factors, out=product)
                 product += offsets[start:stop, None]
-                _mask(product, runs, start, stop, nearest)
+                _mask(product, look, start, stop)
                 rows = slice((start - begin) // GROUP, (stop - begin) // GROUP)
                 torch.amin(product.view(-1, GROUP, q), 1, out=minima[rows])
             some, at = _least(minima, many)
@@ -160,8 +179,8 @@ class Grouped:
             groups = torch.cat([groups, at + begin // GROUP], 1).gather(1, kept)
         return bounds, groups.clamp_(max=len(self.members) - 1)
 
-    def _inside(
-        self, places: Tensor, groups: Tensor, void: Tensor, k: int, nearest: bool
+    def _points_in(
+        self, look: _Look, groups: Tensor, void: Tensor, k: int
     ) -> tuple[Tensor, Tensor]:
         """The k best points in the groups, best first, by distances from differences.
 
@@ -169,9 +188,28 @@ class Grouped:
             groups: ``[q, g]``, no group twice but those that are void.
             void: ``[q, g]``: here is no group.
         """
+        distances = self._differences(look.places, groups)
+        members = self.members[groups].masked_fill_(void[:, :, None], -1).flatten(1)
+        wanted = members == look.classes[:, None]
+        if look.inside:
+            offsets = torch.arange(GROUP, device=groups.device)
+            at = ((groups * GROUP)[:, :, None] + offsets).flatten(1)
+            wanted &= at != look.places[:, None]
+        else:
+            wanted = ~wanted & (members >= 0)
+        none = torch.inf if look.nearest else -torch.inf
+        distances.masked_fill_(~wanted, none)
+        best, at = distances.topk(k, 1, largest=not look.nearest)
+        found = groups.gather(1, at // GROUP) * GROUP + at % GROUP
+        return best, found.masked_fill_(best == none, -1)
+
+    def _differences(self, places: Tensor, groups: Tensor) -> Tensor:
+        """Squared distances ``[q, g * GROUP]`` to all points in the groups."""
         in_groups = self.points.view(len(self.members), -1)
         q, many = groups.shape
-        cells = min(2**18 if groups.device.type == "cpu" else self.cells // 4, self.cells // 4)
+        cells = self.cells // 4
+        if groups.device.type == "cpu":
+            cells = min(cells, 2**18)  # of the cache
         chunk = max(1, cells // (many * GROUP * self.dim))
         space = self.points.new_empty(min(chunk, q) * many, GROUP * self.dim)
         distances = self.points.new_empty(q, many * GROUP)
@@ -182,21 +220,11 @@ class Grouped:
             differences = values.view(len(near), -1, self.dim)
             differences -= self.points[places[part : part + chunk], None]
             torch.sum(differences.square_(), 2, out=distances[part : part + chunk])
-        members = self.members[groups].masked_fill_(void[:, :, None], -1).flatten(1)
-        own = members == self.classes[places, None]
-        none = torch.inf if nearest else -torch.inf
-        distances.masked_fill_(own | (members < 0) if nearest else ~own, none)
-        offsets = torch.arange(GROUP, device=groups.device)
-        if not nearest:
-            itself = ((groups * GROUP)[:, :, None] + offsets).flatten(1) == places[:, None]
-            distances.masked_fill_(itself, none)
-        best, at = distances.topk(k, 1, largest=not nearest)
-        found = groups.gather(1, at // GROUP) * GROUP + at % GROUP
-        return best, found.masked_fill_(best == none, -1)
+        return distances
 
 
 class _Run(NamedTuple):
-    """Rows ``begin`` to ``end`` of a block are of the class that lies from ``low`` to ``high``."""
+    """Rows ``begin`` to ``end`` of a block are tied to the class from ``low`` to ``high``."""
 
     low: int
     high: int
@@ -204,19 +232,41 @@ class _Run(NamedTuple):
     end: int
 
 
-def _mask(product: Tensor, runs: list[_Run], start: int, stop: int, nearest: bool) -> None:
-    """Puts out of reach what no row may find: its own class, or every other one."""
-    if nearest:
+class _Look(NamedTuple):
+    """What a block of rows looks for."""
+
+    places: Tensor
+    classes: Tensor
+    """``[q]``: the class that a row is tied to."""
+    runs: list[_Run]
+    low: int
+    high: int
+    """Points from ``low`` to ``high`` are looked at."""
+    nearest: bool
+    inside: bool
+    """Inside that class, or everywhere but there."""
+
+    def hidden(self, start: int, stop: int) -> bool:
+        """Whether no row looks at these points."""
+        run = self.runs[0]
+        alone = len(self.runs) == 1 and not self.inside
+        return alone and run.low <= start and stop <= run.high
+
+
+def _mask(product: Tensor, look: _Look, start: int, stop: int) -> None:
+    """Puts out of reach what a row does not look for."""
+    runs = look.runs
+    if not look.inside:
         first = bisect_right(runs, start, key=lambda run: run.high)
         runs = runs[first : bisect_left(runs, stop, key=lambda run: run.low)]
     for run in runs:
         low, high = (min(max(edge - start, 0), stop - start) for edge in (run.low, run.high))
         columns = slice(run.begin, run.end)
-        if nearest:
-            product[low:high, columns] = torch.inf
-        else:
+        if look.inside:
             product[:low, columns] = torch.inf
             product[high:, columns] = torch.inf
+        else:
+            product[low:high, columns] = torch.inf
 
 
 def _least(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -229,14 +279,3 @@ def _least(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     some = values.view(-1).take(rows * q + torch.arange(q, device=best.device)[:, None])
     least, at = some.topk(min(k, rows.shape[1]), 1, largest=False, sorted=False)
     return least, rows.gather(1, at)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """The bound above is that of float32: no TF32 and no bfloat16 inside a product."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
