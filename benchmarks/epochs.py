@@ -157,7 +157,7 @@ def lightning_epochs(
     return seconds, torch.cat(right).mean().item()
 
 
-def mnist(folder: Path) -> tuple[Dataset[Any], Dataset[Any]]:
+def mnist(folder: Path) -> tuple[Subset[Any], Dataset[Any]]:
     """torchvision's own MNIST over the same files, unpacked where it looks for them."""
     datasets = import_torchvision("datasets")
     transforms = import_torchvision("transforms")
