@@ -1,4 +1,7 @@
-"""Reports a study: ``python src/report.py runs/nk`` prints a table and writes one HTML page."""
+"""Reports a study: ``python src/report.py runs/nk`` prints a table and writes one HTML page.
+
+Of one run, ``python src/report.py runs/nk/<run>``, it writes the page of what was mined.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Reads the runs of a study and writes tables, figures and one HTML page."
     )
-    parser.add_argument("folder", type=Path, help="the study's folder, such as runs/nk")
+    parser.add_argument("folder", type=Path, help="a study, such as runs/nk, or one run in it")
     parser.add_argument(
         "--baseline",
         metavar="KEY=VALUE,...",
@@ -38,27 +41,48 @@ def main(arguments: list[str] | None = None) -> int:
         help="also write small result tables here, and into the README beside it",
     )
     options = parser.parse_args(arguments)
+    try:
+        return (of_run if is_run(options.folder) else of_study)(options)
+    except UserError as error:
+        print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)
+        return 1
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "status.json").exists()
+
+
+def of_run(options: argparse.Namespace) -> int:
+    """The page of what one run mined."""
+    for name in ("baseline", "metric", "group_by", "output", "keep"):
+        if getattr(options, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise UserError(f"{option} is for a study; {options.folder} is one run")
+    from minesweep.dashboard.mined import write_mined
+
+    print(write_mined(options.folder))
+    return 0
+
+
+def of_study(options: argparse.Namespace) -> int:
+    """The study's table, figures and page."""
     # Imported here: --help and a wrong option must answer at once.
     from minesweep.reporting.build import report
     from minesweep.reporting.embeddings import write_outdated
     from minesweep.reporting.tables import print_report
 
-    try:
-        result = report(
-            options.folder,
-            options.baseline,
-            options.metric,
-            options.group_by,
-            options.output,
-        )
-        if options.keep:
-            from minesweep.reporting.keep import keep
+    result = report(
+        options.folder,
+        options.baseline,
+        options.metric,
+        options.group_by,
+        options.output,
+    )
+    if options.keep:
+        from minesweep.reporting.keep import keep
 
-            result.files.extend(keep(result, options.keep))
-        result.files.extend(write_outdated(options.folder))
-    except UserError as error:
-        print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)
-        return 1
+        result.files.extend(keep(result, options.keep))
+    result.files.extend(write_outdated(options.folder))
     print_report(result)
     return 0
 

@@ -50,10 +50,12 @@ def results(folder: Path) -> tuple[Any, ...]:
     assert state is not None
     summary = json.loads((folder / "summary.json").read_text())
     weights = {name: w.numpy().tobytes() for name, w in state["model"].items()}
-    return weights, (folder / "journal.jsonl").read_bytes(), summary
+    weights["examples"] = state["diagnostics"]["examples"].numpy().tobytes()
+    records = [(folder / f"{name}.jsonl").read_bytes() for name in ("journal", "mined")]
+    return weights, records, summary
 
 
-SETTINGS = ["trainer.eval_every=9", "trainer.checkpoint_every=7", "logger.every=4"]
+SETTINGS = ["trainer.eval_every=9", "trainer.checkpoint_every=7", "logger.every=4", "logger.histogram_every=5"]
 
 
 @pytest.mark.parametrize("miner", choices("miner"))

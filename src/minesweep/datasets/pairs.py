@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,10 +26,12 @@ class SentencePairs(Split):
             that mean the same (rows of one group are never each other's negatives); elsewhere
             1 for a positive pair and 0 for a negative one.
         sentences: Every distinct sentence of the split.
+        texts: The same sentences as they were written, for people to read.
         sources: Rows of each source, by its name; empty where the file names none.
     """
 
     sentences: Tokens = None  # type: ignore[assignment]
+    texts: Sequence[str] = ()
     sources: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -42,6 +45,7 @@ class SentencePairs(Split):
             labels=self.labels.to(device),
             bucket=self.bucket,
             sentences=self.sentences.to(device),
+            texts=self.texts,
             sources=self.sources,
         )
 

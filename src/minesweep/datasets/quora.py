@@ -114,6 +114,7 @@ class Quora(Dataset):
                 labels=torch.from_numpy(labels),
                 bucket=self.bucket,
                 sentences=encode([numbers[question] for question in used], self.max_tokens),
+                texts=[texts[question] for question in used],
                 sources={
                     str(name): np.flatnonzero(source[part] == name)
                     for name in np.unique(source[part])

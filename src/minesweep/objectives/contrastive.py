@@ -201,6 +201,9 @@ class Contrastive(RowObjective):
         self._watch(found, losses.mean(), negatives == 0)
         return found
 
+    def details(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"distance": self._measure(outputs, labels)[0]}
+
     def _inside(self, outputs: Tensor, labels: Tensor, margin: Tensor) -> Tensor:
         """Share of negatives inside the margin, whatever was mined.
 

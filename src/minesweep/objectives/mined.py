@@ -34,8 +34,9 @@ class Mined:
 
     Attributes:
         scored: How many candidates there were.
-        rows: By role (``example``; ``first`` and ``second`` of a pair; ``anchor``, ``positive``,
-            ``negative``): ``[m]`` rows of the training split, -1 for none.
+        rows: By role (``example``; ``query`` and ``negative``; ``first`` and ``second`` of a pair;
+            ``anchor``, ``positive`` and ``negative``): ``[m]`` rows of the training split, -1 for
+            none.
         values: By name: ``[m]`` numbers. ``score`` (larger is harder) and ``selected`` are always
             there; ``rank`` is the place among all that were scored, from 0.
         parts: Of examples that consist of two (a pair of sentences), by role: ``[m]`` which of
@@ -92,6 +93,8 @@ def hardest(
         if detail.shape == scores.shape:
             held = roles if name.startswith(ROW) else values
             held[name.removeprefix(ROW)] = detail[order]
+    if "example" in roles and len(roles) > 1:
+        roles = {"query": roles.pop("example"), **roles}
     return Mined(len(scores), roles, values)
 
 

@@ -26,10 +26,11 @@ SAMPLE = 1024
 
 
 class Scored(NamedTuple):
-    """``[B]`` losses of the queries of one turn, and scalars to log."""
+    """``[B]`` losses of the queries of one turn, scalars to log, and what is shown beside each."""
 
     losses: Tensor
     metrics: dict[str, Tensor]
+    details: dict[str, Tensor]
 
 
 class MoCo(Objective):
@@ -86,7 +87,7 @@ class MoCo(Objective):
         self.bank, self.linear = bank, linear
         self._seed = 0
         self._followed: list[tuple[Tensor, Tensor]] = []
-        self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._fresh: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in range(1 + symmetric)]
 
     def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
         """Copies the key encoder from the model, and makes the queue."""
@@ -118,7 +119,8 @@ class MoCo(Objective):
         metrics["train/loss_batch"] = losses.detach().mean()
         metrics["mining/queue_filled"] = self.queue.filled / len(self.queue)
         scores = losses.detach()
-        return Outcome(losses.mean(), scores, {"query": torch.ones_like(scores)}, metrics)
+        weights = {"query": torch.ones_like(scores)}
+        return Outcome(losses.mean(), scores, weights, metrics, details=found[0].details)
 
     def _turn(
         self,
@@ -132,8 +134,8 @@ class MoCo(Objective):
         """One view as the queries, the other as the keys."""
         query = self._embed(model, images[0])
         with torch.no_grad():
-            key = self._keys(images[1], step)
-        self._fresh.append((key, batch.rows, batch.labels))
+            key = self._keys(images[1], step, turn)
+        self._fresh[turn].append((key, batch.rows, batch.labels))
         context = Context(
             step=step,
             turn=turn,
@@ -167,7 +169,13 @@ class MoCo(Objective):
             if extra is not None:
                 share = (logits[2].logsumexp(1) - logits[0].squeeze(1) - losses).exp()
             metrics["mining/synthetic_softmax_share"] = share.mean()
-        return Scored(losses, metrics)
+            hardest, place = negative.masked_fill(weights <= 0, -torch.inf).max(1)
+            details = {
+                "row/negative": self.queue.rows[place],
+                "positive_similarity": positive.detach(),
+                "negative_similarity": hardest,
+            }
+        return Scored(losses, metrics, details)
 
     def _metrics(self, negative: Tensor, weights: Tensor, context: Context) -> dict[str, Tensor]:
         """What the queue holds for the queries; mixes are never among the classes counted here.
@@ -195,11 +203,11 @@ class MoCo(Objective):
         """``[B, dim]`` unit vectors; BatchNorm sees one group at a time."""
         return self.vectors(torch.cat([encoder(group) for group in images.chunk(self.groups)]))
 
-    def _keys(self, images: Tensor, step: int) -> Tensor:
+    def _keys(self, images: Tensor, step: int, turn: int = 0) -> Tensor:
         """Keys of ``[B, ...]`` images, their groups shuffled over all processes."""
         if not self._shuffles or self.groups * parallel.processes() == 1:
             return self._embed(self.key, images)
-        draws = generator(self._seed, f"shuffle/{step}/{len(self._fresh)}")
+        draws = generator(self._seed, f"shuffle/{step}/{turn}/{len(self._fresh[turn])}")
         everybodys = parallel.gather(images)
         order = torch.randperm(len(everybodys), generator=draws).to(images.device)
         keys = self._embed(self.key, parallel.own(everybodys[order]))
@@ -208,9 +216,10 @@ class MoCo(Objective):
     @torch.no_grad()
     def after_step(self) -> None:
         """The step's keys of all processes enter the queue; the key encoder follows the model."""
-        fresh = [parallel.gather(torch.cat(parts)) for parts in zip(*self._fresh, strict=True)]
-        self._fresh.clear()
-        self.queue.push(*fresh)
+        for turn in self._fresh:
+            # In the order of the whole batch, however it was divided.
+            self.queue.push(*(parallel.gather(torch.cat(p)) for p in zip(*turn, strict=True)))
+            turn.clear()
         keys, queries = (list(side) for side in zip(*self._followed, strict=True))
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from minesweep.datasets.base import Data
+from minesweep.datasets.show import pictures
 from minesweep.evaluation.embed import embed
 from minesweep.tracking.embeddings import Examples
 
@@ -51,16 +51,6 @@ class Embedded:
             rows.cpu().numpy(),
             labels.cpu().numpy(),
             self._class_names,
-            _pictures(self.split.fetch(self.rows).inputs) if len(rows) == len(self.rows) else None,
+            pictures(self.split.fetch(self.rows).inputs) if len(rows) == len(self.rows) else None,
         )
         return compared(vectors).float().cpu().numpy(), examples
-
-
-def _pictures(inputs: Any) -> np.ndarray | None:
-    """``[m, height, width, 1 or 3]`` uint8 of image tensors, None of anything else."""
-    if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
-        return None
-    pixels = inputs.float()
-    low, high = pixels.aminmax()
-    pixels = (pixels - low) / (high - low).clamp(min=1e-12) * 255
-    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
