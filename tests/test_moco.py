@@ -133,7 +133,8 @@ class World:
         return self.data.train.draw(torch.tensor(rows or range(8)), self.step)
 
     def score(self, *rows: int) -> Any:
-        self.objective._fresh.clear()
+        for turn in self.objective._fresh:
+            turn.clear()
         return self.objective(self.model, self.batch(*rows), self.miner, self.step)
 
     def train(self, steps: int, size: int = 8) -> None:

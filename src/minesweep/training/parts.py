@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -75,8 +76,12 @@ def in_training(cfg: DictConfig, model: nn.Module, objective: Objective) -> nn.M
             module.compile()
     if parallel.processes() == 1:
         return model
-    # Each process' BatchNorm keeps its own statistics; those of the first are saved.
-    return DistributedDataParallel(model, broadcast_buffers=False)
+    # Each process' BatchNorm keeps its own statistics; those of the first are saved. Newer versions
+    # of torch have another word for it.
+    known = inspect.signature(DistributedDataParallel).parameters
+    word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    settings: dict[str, Any] = {word: False}
+    return DistributedDataParallel(model, **settings)
 
 
 def unsynchronised(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
