@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Train
 from test_training import only_run
+from wandb_server import WandbServer
 
 import report as entry
 from minesweep.dashboard.mined import PAGE, Seen, data_address, read_seen, write_mined
@@ -249,3 +250,23 @@ def test_the_command(train: Train, runs_dir: Path, capsys: pytest.CaptureFixture
     (folder / "mined.jsonl").write_text("")
     with pytest.raises(UserError, match="holds nothing that was mined"):
         write_mined(folder)
+
+
+def test_wandb_gets_the_same_as_a_table(
+    train: Train, runs_dir: Path, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in wandb_server.env().items():
+        monkeypatch.setenv(name, value)
+    train(*NOISY, "logger=wandb", "logger.mined=3")
+    (run,) = wandb_server.runs
+    (name,) = (name for name in run.files if name.startswith("media/table/mined"))
+    table = json.loads(run.files[name])
+    assert table["columns"][:3] == ["step", "example", "example row"]
+    kept = [record for record in records(only_run(runs_dir)) for _ in range(3)]
+    assert [row[0] for row in table["data"]] == [record["step"] for record in kept]
+    assert [row[2] for row in table["data"]] == [
+        row for record in kept[::3] for row in record["rows"]["example"]
+    ]
+    # The pictures themselves go into an artifact, which this server does not take.
+    assert {row[1] for row in table["data"]} == {"Image"}
+    assert set(wandb_server.unanswered) == {"ArtifactType", "CreateArtifact"}

@@ -142,7 +142,7 @@ def test_errors_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture
         ([str(tmp_path / "runs" / "studi")], "no such folder; did you mean 'study'?"),
         (
             [str(next(p for p in study.iterdir()))],
-            "is one run; give the study's folder",
+            "mined.jsonl is missing",
         ),
         ([str(failed)], "no finished run to report (1 failed)"),
         ([str(study), "--metric", "test/acuracy"], "did you mean 'test/accuracy'?"),

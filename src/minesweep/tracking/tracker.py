@@ -15,6 +15,7 @@ from minesweep.tracking.journal import Journal, Row, read_rows, revive
 if TYPE_CHECKING:
     import numpy as np
 
+    from minesweep.datasets.base import Data
     from minesweep.tracking.embeddings import Examples
 
 
@@ -34,6 +35,13 @@ class EmbeddingSink(Sink, Protocol):
     """A sink that takes embeddings, too."""
 
     def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None: ...
+
+
+@runtime_checkable
+class MinedSink(Sink, Protocol):
+    """A sink that shows what was mined, too."""
+
+    def showcase(self, records: list[Row], data: Data) -> None: ...
 
 
 class Tracker:
@@ -57,6 +65,7 @@ class Tracker:
         offsets: Sequence[int] = (0, 0, 0),
         elapsed: float = 0.0,
     ) -> None:
+        self._folder = folder
         self._journal, self._timing, self._mined = (
             Journal(folder / name, offset) for name, offset in zip(FILES, offsets, strict=True)
         )
@@ -104,12 +113,20 @@ class Tracker:
         """Sizes in bytes of ``FILES``."""
         return self._journal.offset, self._timing.offset, self._mined.offset
 
-    def finish(self, summary: Row | None, exit_code: int = 0) -> None:
-        """Closes everything; ``summary`` is None for a run that did not finish."""
+    def finish(self, summary: Row | None, exit_code: int = 0, data: Data | None = None) -> None:
+        """Closes everything.
+
+        Args:
+            summary: None for a run that did not finish.
+            exit_code: Of the process.
+            data: What was trained on, for whoever shows what was mined of it.
+        """
         self._journal.close()
         self._timing.close()
         self._mined.close()
         for sink in self.sinks:
+            if summary is not None and data is not None and isinstance(sink, MinedSink):
+                sink.showcase(read_rows(self._folder / "mined.jsonl"), data)
             sink.finish(summary, exit_code)
 
 

@@ -12,10 +12,15 @@ from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from minesweep.config.identity import batch_and_selected, choice, plain, run_name
+from minesweep.datasets.base import Data
 from minesweep.tracking.journal import Histogram, Row
+
+MOST_STEPS = 5
+"""Of which what was mined is sent: each takes as many pictures as logger.mined says."""
 
 
 class WeightsAndBiases:
@@ -58,13 +63,50 @@ class WeightsAndBiases:
         if self._run.url:  # not offline
             _keep(folder, {"id": run_id, "url": self._run.url})
         # Rows up to here are with W&B already; it would refuse them with a warning each.
+        self._last = step
         self._known = max(self._run.starting_step, 0) if step else 0
 
     def log(self, row: Row) -> None:
-        if row["step"] < self._known:
+        self._last = row["step"]
+        if self._last < self._known:
             return
         values = {name: self._convert(value) for name, value in row.items() if name != "step"}
         self._run.log(values, step=row["step"])
+
+    def showcase(self, records: list[Row], data: Data) -> None:
+        """Logs what was mined at some of the steps as one table, with pictures or texts.
+
+        Args:
+            records: Lines of ``mined.jsonl``.
+            data: What their rows are of.
+        """
+        from minesweep.datasets.show import shown
+
+        records = records[:: -(-len(records) // MOST_STEPS)] if records else []
+        rows = {row for r in records for held in r["rows"].values() for row in held if row >= 0}
+        if not rows:
+            return
+        order = torch.tensor(sorted(rows), device=data.train.device)
+        known = dict(zip(sorted(rows), shown(data.train, order), strict=True))
+        roles, names = list(records[0]["rows"]), list(records[0]["values"])
+        table = self._wandb.Table(columns=["step", *roles, *(f"{r} row" for r in roles), *names])
+        for record in records:
+            for place in range(len(record["values"]["score"])):
+                held = {role: record["rows"][role][place] for role in roles}
+                parts = {role: column[place] for role, column in record["parts"].items()}
+                pictures = [self._picture(known.get(held[r]), parts.get(r)) for r in roles]
+                values = [record["values"][name][place] for name in names]
+                table.add_data(record["step"], *pictures, *held.values(), *values)
+        # Beside the last row, which W&B keeps open until the next.
+        self._run.log({"mined": table}, step=self._last)
+
+    def _picture(self, example: Any, part: int | None) -> Any:
+        if example is None:
+            return None
+        example = example[0] if part is None else example[part]
+        if isinstance(example, str):
+            return example
+        return self._wandb.Image(example.squeeze(2) if example.shape[2] == 1 else example)
 
     def _convert(self, value: Any) -> Any:
         if isinstance(value, Histogram):

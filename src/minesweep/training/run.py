@@ -120,7 +120,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
         folder.set_status(state="failed", reason=f"{type(error).__name__}: {error}")
         raise
     finally:
-        tracker.finish(summary, exit_code)
+        tracker.finish(summary, exit_code, data)
     summary_table(folder.path.name, summary, folder.path, cfg.trainer.progress)
     return summary
 
