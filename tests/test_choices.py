@@ -7,32 +7,39 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Train, choices
+from test_images import files, folder
 
 from minesweep.config.compose import compose
 from minesweep.config.identity import choice
 from minesweep.training.run import run
 
-FAST = "triplet/masked"
+FAST = ("triplet/masked", "mochi/n256-s128-s64", "mochi/raw_pixels", "mochi/untrained")
 
 
 def has_quora() -> bool:
     return (Path(os.environ.get("MINESWEEP_DATA", "data")) / "quora").is_dir()
 
 
-# Reading the Quora pairs takes seconds; one of their arms stands for the others.
+# Reading the Quora pairs takes seconds, a large encoder too; a few arms stand for the others.
 EXPERIMENTS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name.startswith("triplet/") and name != FAST))
+    pytest.param(
+        name,
+        marks=[pytest.mark.slow] * (name.startswith(("triplet/", "mochi")) and name not in FAST),
+    )
     for name in choices("experiment")
 ]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_runs(experiment: str) -> None:
+def test_every_experiment_runs(experiment: str, tmp_path: Path) -> None:
     small = ["logger=none", "trainer.progress=false", "trainer.max_steps=2"]
     if experiment.startswith("triplet"):
         if not has_quora():
             pytest.skip("needs the Quora pairs")
         small += ["dataset.limit=300", "trainer.batch_size=32"]
+    elif experiment.startswith("mochi"):
+        small += ["dataset=image_folder", f"dataset.path={folder(tmp_path / 'a', files())}"]
+        small += ["dataset.image_size=32", "trainer.batch_size=8", "objective.queue_size=1024"]
     elif choice(compose([f"experiment={experiment}"]), "dataset") == "mnist":
         small += ["dataset=digits"]  # 1,079 training rows: enough for n = 1024
     assert run(compose([f"experiment={experiment}", *small]))["step"] == 2
