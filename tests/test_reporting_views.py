@@ -63,6 +63,20 @@ def test_a_surface_holds_the_mean_of_each_cell(tmp_path: Path) -> None:
         assert not tile.close.any(), "the intervals are 0.0025 wide"
 
 
+def test_a_surface_is_whole_where_the_table_keeps_the_best_alone(tmp_path: Path) -> None:
+    view = {"kind": "surface", "x": "dim", "y": "margin", "by": "normalize"}
+    folder = margin_study(tmp_path / "margin", [view])
+    (whole,) = analyse(folder).views
+    settings = {"views": [view], "best_by": "margin", "validation": "val/accuracy"}
+    (folder / "report.yaml").write_text(yaml.safe_dump(settings))
+    found = analyse(folder)
+    assert len(found.table) == 4
+    (surface,) = found.views
+    assert isinstance(surface, Surface)
+    assert isinstance(whole, Surface)
+    assert [t.mean.tolist() for t in surface.tiles] == [t.mean.tolist() for t in whole.tiles]
+
+
 def test_a_surface_with_one_seed_has_no_intervals(tmp_path: Path) -> None:
     view = {"kind": "surface", "x": "dim", "y": "margin", "where": {"normalize": "unit"}}
     (surface,) = made(tmp_path, view, seeds=1).views

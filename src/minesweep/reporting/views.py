@@ -31,7 +31,7 @@ import pandas as pd
 
 from minesweep.config.checks import nearest
 from minesweep.errors import UserError
-from minesweep.reporting.arms import Arm, resolve_key, short_names, show
+from minesweep.reporting.arms import Arm, make_arms, resolve_key, short_names, show
 from minesweep.reporting.reading import UnreadableError, number, read_journal
 from minesweep.reporting.statistics import interval
 from minesweep.reporting.units import lower_is_better, words
@@ -178,7 +178,7 @@ def make_views(
     for view in settings.views:
         try:
             if view.kind == "surface":
-                made.append(_surface(view, settings, study, runs, arms))
+                made.append(_surface(view, settings, study))
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
             else:
@@ -200,10 +200,11 @@ def _where(view: View, arms: list[Arm], keys: Sequence[str]) -> list[Arm]:
     return [arm for arm in arms if all(show(arm.values[k]) == v for k, v in wanted.items())]
 
 
-def _surface(
-    view: View, settings: Settings, study: Study, runs: pd.DataFrame, arms: list[Arm]
-) -> Surface:
-    keys = list(arms[0].values)
+def _surface(view: View, settings: Settings, study: Study) -> Surface:
+    # Over all runs: what best_by chooses for the table is one row of the surface.
+    keys = list(study.keys)
+    arms, labels = make_arms(study.runs, keys)
+    runs = study.runs.assign(arm=labels)
     x, y, *by = (resolve_key(key, keys) for key in (view.x, view.y, *view.by))
     metric = view.value or settings.metric
     if metric not in runs:
