@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from test_training import only_run, results
 
 from minesweep.config.compose import compose
 from minesweep.tracking.journal import read_rows
+from minesweep.tracking.sections import SECTIONS
 from minesweep.tracking.weights_and_biases import mode
 
 EVERYTHING = ["logger=default", "logger.every=5", "logger.histogram_every=10"]
@@ -47,6 +49,50 @@ def test_tensorboard_has_the_scalars_and_the_histograms(train: Train, runs_dir: 
     (first, *_) = events.Histograms("train/loss_selected_histogram")
     assert sum(first.histogram_value.bucket) == 48
     assert events.Scalars("test/accuracy")
+
+
+def test_tensorboard_has_the_run_in_its_table_and_charts_in_sections(
+    train: Train, runs_dir: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2
+    from tensorboard.plugins.hparams import metadata
+
+    summary = train(*EVERYTHING[1:], "logger.tensorboard=true", "miner.k=16", "optimizer.lr=0.002")
+    events = EventAccumulator(str(only_run(runs_dir) / "tensorboard"))
+    events.Reload()
+    table = events.summary_metadata
+    parsed = metadata.parse_session_start_info_plugin_data(
+        table["_hparams_/session_start_info"].plugin_data.content
+    )
+    values = dict(parsed.hparams.items())
+    assert values["k"].number_value == 16
+    assert values["optimizer.lr"].number_value == 0.002
+    assert values["miner"].string_value == "ohem"
+    experiment = metadata.parse_experiment_plugin_data(
+        table["_hparams_/experiment"].plugin_data.content
+    )
+    named = {info.name.tag for info in experiment.metric_infos}
+    assert {"test/accuracy", "val/accuracy_best"} <= named
+    (logged,) = events.Scalars("test/accuracy")
+    assert logged.value == pytest.approx(summary["test/accuracy"])
+
+    layout = layout_pb2.Layout.FromString(
+        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
+    assert [category.title for category in layout.category] == list(SECTIONS)
+    tags = events.Tags()["scalars"]
+    drawn = {
+        tag
+        for category in layout.category
+        for chart in category.chart
+        for pattern in chart.multiline.tag
+        for tag in tags
+        if re.match(pattern, tag)
+    }
+    left = {tag for tag in tags if tag not in drawn and not tag.startswith("test/")}
+    left -= {"val/accuracy_best"}
+    assert left == set(), "every curve of this run has a chart"
 
 
 def test_wandb_keeps_one_run_id_over_a_resume(train: Train, runs_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars and the loss histograms over steps as events, embeddings as a projector."""
+"""TensorBoard: scalars, histograms and embeddings over steps, and a row of its table of runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig
+
+from minesweep.config.identity import batch_and_selected, choice, plain
 from minesweep.tracking.journal import Histogram, Row
 from minesweep.tracking.projector import Projector
+from minesweep.tracking.sections import SECTIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,13 +19,24 @@ if TYPE_CHECKING:
     from minesweep.tracking.embeddings import Examples
 
 
+GROUPS = ("dataset", "model", "objective", "miner", "optimizer", "scheduler")
+
+
 class TensorBoard:
     """Writes rows as events under ``folder``; on a resume, ``step`` purges what came after it."""
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, cfg: DictConfig, folder: Path, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=step or None)
+        self._settings = settings(cfg)
+        if not step:
+            self._writer.add_custom_scalars(
+                {
+                    section: {title: ["Multiline", [f"{tags}$"]] for title, tags in charts.items()}
+                    for section, charts in SECTIONS.items()
+                }
+            )
         self._projector = Projector(folder, step)
 
     def log(self, row: Row) -> None:
@@ -51,7 +66,33 @@ class TensorBoard:
         self._projector.write(step, vectors, examples)
 
     def finish(self, summary: Row | None, exit_code: int) -> None:
-        for name, value in (summary or {}).items():
-            if name.startswith("test/"):
-                self._writer.add_scalar(name, value, (summary or {})["step"])
+        if summary:
+            final = {k: v for k, v in summary.items() if k.startswith(("test/", "val/"))}
+            for name, value in final.items():
+                if name.startswith("test/") or name.endswith("_best"):
+                    self._writer.add_scalar(name, value, summary["step"])
+            self._table(final)
         self._writer.close()
+
+    def _table(self, final: Row) -> None:
+        """The run's row in the HParams tab; the writer's own way would make a run of it."""
+        from torch.utils.tensorboard.summary import hparams
+
+        assert self._writer.file_writer is not None
+        for part in hparams(self._settings, final):
+            self._writer.file_writer.add_summary(part)
+
+
+def settings(cfg: DictConfig) -> dict[str, bool | int | float | str]:
+    """What a sweep may vary: the choices, n, k, the seed, and every single value of the groups."""
+    n, k = batch_and_selected(cfg)
+    found: dict[str, bool | int | float | str] = {"seed": cfg.seed, "n": n}
+    if k is not None:
+        found["k"] = k
+    tree = plain(cfg)
+    for group in GROUPS:
+        found[group] = choice(cfg, group)
+        for key, value in tree[group].items():
+            if isinstance(value, bool | int | float | str) and key not in ("_target_", "name"):
+                found[f"{group}.{key}"] = value
+    return found

@@ -140,7 +140,7 @@ def open_sinks(cfg: DictConfig, folder: Path, step: int = 0) -> list[Sink]:
     if cfg.logger.tensorboard:
         from minesweep.tracking.tensorboard import TensorBoard
 
-        sinks.append(TensorBoard(folder / "tensorboard", step))
+        sinks.append(TensorBoard(cfg, folder / "tensorboard", step))
     if cfg.logger.wandb:
         from minesweep.tracking.weights_and_biases import WeightsAndBiases
 
