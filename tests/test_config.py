@@ -180,6 +180,10 @@ def test_a_wrong_name_is_told_with_the_nearest_right_one(override: str, message:
         (["miner=distance_weighted", "miner.cutoff=1.5"], "below miner.nonzero_loss_cutoff=1.4"),
         (["miner=hardest", "dataset.max_tokens=0"], "dataset.max_tokens=0 must be a whole number"),
         (["miner=hardest", "objective.threshold=70"], "must be a number in [-1, 1]"),
+        (["miner=knn", "miner.positives=2"], "miner.positives=2 must be a number in [0, 1]"),
+        (["miner=knn", "miner.refresh=0"], "miner.refresh=0 must be a whole number"),
+        (["miner=random", "objective.margin=0"], "objective.margin=0 must be a number at least"),
+        (["miner=random", "objective.power=0.5"], "objective.power=0.5 must be a number at least"),
         (["dataset.held_out_classes=[1]"], "objective=cross_entropy cannot know classes that it"),
         (["dataset=blobs", "dataset.classes=1"], "dataset.classes=1 must be a whole number at"),
         (["model=embedding_mlp", "model.dim=0"], "model.dim=0 must be a whole number at least 1"),
@@ -209,6 +213,10 @@ def test_a_misfit_is_told() -> None:
     [
         (["miner.kk=3"], "no key 'miner.kk'; did you mean 'miner.k'?"),
         (["miner=ohm"], "miner=ohm: no such choice; did you mean 'ohem'?"),
+        (
+            ["miner=knn", "miner.factory=IVF16,Flat"],
+            "miner.factory=IVF16,Flat: write miner.factory=[IVF16,Flat] for a list",
+        ),
         (["miner.k=9999"], "miner.k=9999 is more than n"),
     ],
 )

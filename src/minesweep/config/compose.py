@@ -81,6 +81,10 @@ def explain(
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': {_first_line(error)}"
     text = str(error)
+    ambiguous = re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text)
+    if ambiguous:
+        key, values = ambiguous.groups()
+        return f"{key}={values}: write {key}=[{values}] for a list, or -m for a run of each"
     unknown = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Could not append to config\. An item is already at '([^']+)'", text
     )

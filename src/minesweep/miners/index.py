@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -220,19 +221,30 @@ class Knn(IndexPairs):
     """Exact search, or any index that FAISS can make.
 
     Args:
-        factory: FAISS' own description of an index, e.g. ``IVF256,Flat`` or ``HNSW16``; None for
-            exact search.
+        factory: FAISS' own description of an index, e.g. ``HNSW16`` or ``IVF256,Flat``, which can
+            also be given as its parts, ``["IVF256", "Flat"]``; None for exact search.
+        parameters: Search parameters of that index by their FAISS names, e.g. ``{"nprobe": 16}``.
+        shortlist: See :class:`~minesweep.indexes.faiss.Factory`.
         memory: MiB of working space for a search.
         **pairs: See :class:`IndexPairs`.
     """
 
-    def __init__(self, factory: str | None = None, memory: int = 64, **pairs: Any) -> None:
+    def __init__(
+        self,
+        factory: str | Sequence[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        shortlist: int = 1,
+        memory: int = 64,
+        **pairs: Any,
+    ) -> None:
         if factory is None:
             super().__init__(Exact(memory), **pairs)
             return
         from minesweep.indexes.faiss import Factory
 
-        super().__init__(Factory(factory, memory=memory), **pairs)
+        described = factory if isinstance(factory, str) else ",".join(factory)
+        settings = ",".join(f"{name}={value}" for name, value in (parameters or {}).items())
+        super().__init__(Factory(described, settings, shortlist, memory), **pairs)
 
 
 def recall(found: Neighbours, exact: Neighbours, nearest: bool) -> Tensor:
