@@ -144,6 +144,31 @@ def seconds(case: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
+def peak(case: Callable[[], Any]) -> int:
+    """Bytes that memory grows by at its peak during a call: the GPU's, else the resident set's.
+
+    For the latter glibc has to hand freed memory back at once: set ``MALLOC_TRIM_THRESHOLD_=0``
+    and ``MALLOC_MMAP_THRESHOLD_=65536`` before the process starts. Linux only.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        case()
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now the present size
+    resident = _bytes("VmRSS")
+    case()
+    return max(0, _bytes("VmHWM") - resident)
+
+
+def _bytes(field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
 def options(doc: str, name: str, rounds: int) -> argparse.ArgumentParser:
     """The options that each benchmark has; it adds its own."""
     parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])

@@ -50,7 +50,7 @@ def choose(model: nn.Module, inputs: Any, n: int, k: int | None) -> Choice:
     model = _unwrapped(model)
     few = rows_of(inputs, torch.arange(min(n, PROBED), device=_device(model)), n)
     hindrance = _hindrance(model, few, min(n, PROBED))
-    forward, backward = _operations(model, few)
+    forward, backward = operations(model, few)
     step = n * (forward + backward)
     if not step:
         return Choice(FULL, "no operation was counted that could be saved")
@@ -91,8 +91,8 @@ def _hindrance(model: nn.Module, few: Any, n: int) -> str | None:
     return None
 
 
-def _operations(model: nn.Module, few: Any) -> tuple[int, int]:
-    """Floating-point operations of a forward and of a backward pass."""
+def operations(model: nn.Module, few: Any) -> tuple[int, int]:
+    """Floating-point operations of a forward and of a backward pass over a few candidates."""
     from torch.utils.flop_counter import FlopCounterMode
 
     learned = [p for p in model.parameters() if p.requires_grad]

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from minesweep.errors import UserError
 
@@ -268,7 +268,7 @@ class TwoPasses:
         return outputs
 
     def learn(self, model: nn.Module, inputs: Any, outputs: T, rows: Tensor) -> T:
-        """The outputs again, in which those of ``rows`` have a gradient.
+        """The outputs of ``rows`` again, with a graph.
 
         Args:
             model: As it was scored with.
@@ -281,17 +281,17 @@ class TwoPasses:
         """
         part = rows_of(inputs, rows, self._n)
         if not self.remember:
-            return _put(outputs, model(part), rows, self._n)
+            return model(part)
         answering = _Answering(self._calls, rows, self._n, self._learned, self._check)
         with answering:
             again = model(part)
         self._calls = []
         if self._check:
             self._chance.compare()
-            for before, after in _pairs(rows_of(outputs, rows, self._n), again):
-                if not _close(before, after):
-                    raise NotRowWise("an output changes with the other rows of the batch")
-        return _put(outputs, again, rows, self._n)
+            before = tree_leaves(rows_of(outputs, rows, self._n))
+            if not all(map(_close, before, tree_leaves(again))):
+                raise NotRowWise("an output changes with the other rows of the batch")
+        return again
 
     @contextmanager
     def _watched(self, model: nn.Module) -> Iterator[None]:
@@ -340,30 +340,26 @@ def _torch_states() -> list[Tensor]:
 def rows_of(values: T, rows: Tensor, n: int) -> T:
     """The candidates at ``rows`` of inputs or outputs of n, each of which may hold several."""
 
-    def take(value: Any) -> Any:
-        return value[_places(rows, len(value) // n)] if len(value) != n else value[rows]
+    def take(value: Tensor) -> Tensor:
+        return value.index_select(0, _places(rows, len(value) // n))
 
-    if isinstance(values, Tensor | list | tuple | dict):
+    if isinstance(values, Tensor):
+        return take(values)  # type: ignore[return-value]
+    if isinstance(values, list | tuple | dict):
         return tree_map_only(Tensor, take, values)
-    return take(values)
+    # Sentences, or what else can be indexed like a tensor.
+    return values[_places(rows, len(values) // n)]  # type: ignore[arg-type,index]
 
 
-def _put(outputs: T, part: Any, rows: Tensor, n: int) -> T:
-    """The outputs with those of ``rows`` replaced by a part that has a graph."""
-    parts = iter([new for _, new in _pairs(outputs, part)])
+def replaced(outputs: T, rows: Tensor, part: T, n: int) -> T:
+    """The outputs of n candidates with those of ``rows`` replaced by ``part``."""
 
-    def put(whole: Tensor) -> Tensor:
-        new = next(parts)
+    def put(whole: Any, new: Any) -> Any:
+        if not isinstance(whole, Tensor):
+            return whole
         return whole.to(new.dtype).index_copy(0, _places(rows, len(whole) // n), new)
 
-    return tree_map_only(Tensor, put, outputs)
-
-
-def _pairs(first: Any, second: Any) -> list[tuple[Tensor, Tensor]]:
-    from torch.utils._pytree import tree_leaves
-
-    pairs = zip(tree_leaves(first), tree_leaves(second), strict=True)
-    return [(a, b) for a, b in pairs if isinstance(a, Tensor)]
+    return put(outputs, part) if isinstance(outputs, Tensor) else tree_map(put, outputs, part)
 
 
 def _places(rows: Tensor, each: int) -> Tensor:
@@ -408,6 +404,10 @@ def _row_dims(
 
 def _rows_of(whole: Tensor, dim: int, n: int, rows: Tensor) -> Tensor:
     """Candidates along one dimension, in which each may take several places in turn."""
+    if dim == 0 and whole.is_contiguous():
+        if len(whole) == n:
+            return whole.index_select(0, rows)
+        return whole.view(n, -1).index_select(0, rows).view(-1, *whole.shape[1:])
     # In the order of memory, so that the answer lies there as the whole does (channels last).
     order = sorted(range(whole.ndim), key=whole.stride, reverse=True)
     place = order.index(dim)

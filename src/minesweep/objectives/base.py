@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minesweep.backward.choice import AGAIN, FULL, ROWS, choose, is_compiled, still_statistics
-from minesweep.backward.two_passes import NotRowWise, TwoPasses, rows_of
+from minesweep.backward.two_passes import NotRowWise, TwoPasses, replaced, rows_of
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
 from minesweep.miners.base import Miner, Pool
@@ -151,6 +151,9 @@ class RowObjective(Objective):
         selecting: Of ``again``: settings of :class:`~minesweep.objectives.selecting.Selecting`.
     """
 
+    row_wise: ClassVar[bool] = False
+    """Whether a row's loss depends on that row alone: then those of the selected suffice."""
+
     def __init__(
         self,
         reduction: str = "mean",
@@ -242,9 +245,12 @@ class RowObjective(Objective):
         weights = _select(miner, scores, batch, step)
         rows = _selected(weights, miner.selected(n))
         with still_statistics(model, again and not cheaper):
-            outputs = passes.learn(model, batch.inputs, outputs, rows)
-        # Over all n, so that a loss may look at the batch; the others are constants in it.
-        loss = self.reduce(self.losses(outputs, batch.labels), weights)
+            part = passes.learn(model, batch.inputs, outputs, rows)
+        if self.row_wise:
+            losses = _put(scores, rows, self.losses(part, batch.labels[rows]))
+        else:
+            losses = self.losses(replaced(outputs, rows, part, n), batch.labels)
+        loss = self.reduce(losses, weights)
         return Outcome(loss, scores, weights, metrics, details=details)
 
     def _stale(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
@@ -262,7 +268,7 @@ class RowObjective(Objective):
         rows = _selected(weights, miner.selected(n))
         part = self.losses(model(rows_of(batch.inputs, rows, n)), batch.labels[rows])
         memory.remember(batch.rows[rows], part, step)
-        loss = self.reduce(scores.index_copy(0, rows, part.to(scores.dtype)), weights)
+        loss = self.reduce(_put(scores, rows, part), weights)
         return Outcome(loss, scores, weights, metrics, scored=len(due))
 
     def _choose(self, model: nn.Module, batch: Batch, miner: Miner) -> str:
@@ -291,6 +297,11 @@ def _select(miner: Miner, scores: Tensor, batch: Batch, step: int) -> Tensor:
     weights = miner.select(scores, step=step, rows=batch.rows, labels=batch.labels)
     assert isinstance(weights, Tensor), "a miner of rows returns one tensor of weights"
     return weights
+
+
+def _put(scores: Tensor, rows: Tensor, losses: Tensor) -> Tensor:
+    """The scores, constants, with the losses of ``rows``, which have a graph, among them."""
+    return scores.to(losses.dtype).index_copy(0, rows, losses)
 
 
 def _selected(weights: Tensor, k: int | None) -> Tensor:

@@ -14,6 +14,7 @@ class Classification(RowObjective):
     """What cross-entropy and L2 share: accuracy, and the evaluation of a split."""
 
     evaluates = ("loss", "accuracy")
+    row_wise = True
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"train/accuracy": (outputs.argmax(1) == labels).double().mean()}
