@@ -229,9 +229,21 @@ def test_a_run_with_all_of_it_is_resumed_to_the_bit(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in torch's own compiler
-def test_the_compiled_model_learns_alike(train: Train, runs_dir: Path) -> None:
-    train(*NET, "logger.every=1", "study=plain")
-    train(*NET, "logger.every=1", "study=compiled", "trainer.compile=true")
+def test_the_compiled_model_learns_alike(
+    train: Train, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = nn.Module.compile, []
+
+    def traced(self: nn.Module) -> None:
+        calls.append(self)
+        plain(self, backend="eager")  # torch's own takes minutes
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    chosen = [*NET, "logger.every=1", "trainer.max_steps=4"]
+    train(*chosen, "study=plain")
+    train(*chosen, "study=compiled", "trainer.compile=true")
+    encoders = [module for module in calls if hasattr(module, "head")]
+    assert len(encoders) == 2  # of the queries and of the keys
     for a, b in zip(losses(runs_dir, "plain"), losses(runs_dir, "compiled"), strict=True):
         assert b["train/loss_batch"] == pytest.approx(a["train/loss_batch"], rel=1e-3)
     states = [
