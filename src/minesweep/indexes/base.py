@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minesweep.errors import UserError
+from minesweep.indexes.direct import squared
 from minesweep.indexes.search import ExactSearch
 
 
@@ -132,6 +133,16 @@ class Index(ABC):
         """
         self.candidates = float((self._sizes[places] - 1).double().mean())
         return self._exact(places, k, nearest=False)
+
+    def _distances(self, places: Tensor, found: Tensor) -> Tensor:
+        """True squared distances ``[q, m]`` to what was found; inf where that is -1."""
+        row = found.shape[1] * self._points.shape[1]
+        many = max(1, self.memory * 2**18 // 4 // max(1, row))
+        parts = [
+            squared(self._points, some, at.clamp(min=0))
+            for some, at in zip(places.split(many), found.split(many), strict=True)
+        ]
+        return torch.cat(parts).masked_fill_(found < 0, torch.inf)
 
 
 def in_order(distances: Tensor, rows: Tensor, nearest: bool) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from minesweep.errors import UserError
 from minesweep.indexes.base import Index
-from minesweep.indexes.direct import squared
 
 _PROBED = 16
 """An inverted file looks into one of so many of its lists, where nothing else is said."""
@@ -106,7 +105,7 @@ class Factory(Index):
             found[rows] = self._ask(places[rows], None if group < 0 else group, want, k)
         looked = (found >= 0).sum(1)
         others = len(self._points) - self._sizes[places]
-        distances = self._true(places, found)
+        distances = self._distances(places, found)
         left = (looked < others.clamp(max=k)).nonzero()[:, 0]
         if len(left):
             distances[left], found[left] = torch.inf, -1
@@ -177,16 +176,6 @@ class Factory(Index):
         if isinstance(outer, faiss.IndexRefine):
             return faiss.IndexRefineSearchParameters(k_factor=1.0, base_index_params=settings)
         return settings
-
-    def _true(self, places: Tensor, found: Tensor) -> Tensor:
-        """True squared distances of what was found."""
-        cells = self.memory * 2**18 // 4
-        rows = max(1, cells // max(1, found.shape[1] * self._points.shape[1]))
-        parts = [
-            squared(self._points, some, at.clamp(min=0))
-            for some, at in zip(places.split(rows), found.split(rows), strict=True)
-        ]
-        return torch.cat(parts).masked_fill_(found < 0, torch.inf)
 
 
 def import_faiss() -> Any:

@@ -76,9 +76,9 @@ class Grouped:
         self.centred = pad(points - points.mean(0), (0, 0, 0, missing))
         self.norms = self.centred.square().sum(1)
 
-    def pays(self, k: int) -> bool:
-        """Whether the groups to look into are few among all."""
-        return 2 * GROUP * (k + SLACK) <= self.size
+    def pays(self, k: int, points: int | None = None) -> bool:
+        """Whether the groups to look into are few among all, or among so many points."""
+        return 2 * GROUP * (k + SLACK) <= (self.size if points is None else points)
 
     def search(self, places: Tensor, k: int, nearest: bool) -> Found:
         """The k nearest points of another class, or the k furthest of the same.
