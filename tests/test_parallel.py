@@ -138,6 +138,11 @@ def test_a_batch_in_pieces_is_the_whole_batch(
     chosen = [*MOCHI, f"objective.symmetric={str(symmetric).lower()}", "trainer.max_steps=12"]
     for pieces in (1, 4):
         train(*chosen, f"study=in{pieces}", f"trainer.accumulate={pieces}")
+    records = [
+        read_rows(next((runs_dir / study).glob("*/mined.jsonl"))) for study in ("in1", "in4")
+    ]
+    assert records[0]
+    assert [row.keys() for row in records[0]] == [row.keys() for row in records[1]]
     for a, b in zip(losses(runs_dir, "in1"), losses(runs_dir, "in4"), strict=True):
         a.pop("mining/false_negative_share_hardest", None)  # of the last piece
         b.pop("mining/false_negative_share_hardest", None)

@@ -95,17 +95,18 @@ def merged(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome of those of several pieces, for the record."""
     if len(outcomes) == 1:
         return outcomes[0]
-    first = outcomes[0]
-    assert isinstance(first.weights, Mapping), "an objective of rows is not scored in pieces"
+    weights = []
+    for outcome in outcomes:
+        assert isinstance(outcome.weights, Mapping), "rows are not scored in pieces"
+        weights.append(outcome.weights)
+    metrics = [outcome.metrics for outcome in outcomes]
     return Outcome(
         torch.stack([outcome.loss.detach() for outcome in outcomes]).mean(),
         torch.cat([outcome.scores for outcome in outcomes]),
-        {
-            name: torch.cat([outcome.weights[name] for outcome in outcomes])  # type: ignore[index]
-            for name in first.weights
-        },
-        {
-            name: torch.stack([outcome.metrics[name] for outcome in outcomes]).mean()
-            for name in first.metrics
+        {name: torch.cat([part[name] for part in weights]) for name in weights[0]},
+        {name: torch.stack([part[name] for part in metrics]).mean() for name in metrics[0]},
+        details={
+            name: torch.cat([outcome.details[name] for outcome in outcomes])
+            for name in outcomes[0].details
         },
     )
