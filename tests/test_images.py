@@ -22,6 +22,8 @@ from test_mnist_files import md5
 from test_training import Killed, kill_at, only_run, results  # noqa: F401
 from torch import Tensor
 
+from minesweep.config.compose import compose
+from minesweep.config.identity import identity
 from minesweep.datasets.base import Data
 from minesweep.datasets.caltech import Caltech101, Caltech256
 from minesweep.datasets.cifar import Cifar10
@@ -393,6 +395,13 @@ def test_a_run_is_the_same_from_memory_and_from_disk_and_after_a_kill(
     whole, killed = (only_run(runs_dir, study) for study in ("whole", "killed"))
     assert whole.name == killed.name  # where images are held changes no result
     assert results(whole) == results(killed)
+
+
+def test_the_folder_is_part_of_what_a_run_is_and_how_it_is_read_is_not() -> None:
+    one = identity(compose(["dataset=image_folder", "dataset.path=cats"]))
+    assert one != identity(compose(["dataset=image_folder", "dataset.path=dogs"]))
+    reading = ["dataset.memory=0", "dataset.workers=3", "paths.data_dir=elsewhere"]
+    assert one == identity(compose(["dataset=image_folder", "dataset.path=cats", *reading]))
 
 
 # --- Caltech and CIFAR ---------------------------------------------------------------------------

@@ -97,6 +97,17 @@ def test_a_draw_depends_on_seed_step_and_row_alone() -> None:
     assert torch.equal(split.for_run(seed=3, views=1).draw(rows, step=7).inputs, whole[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("setting", [name for name in choices("views") if name != "randaugment"])
+def test_a_gpu_draws_what_a_cpu_draws(setting: str) -> None:
+    cfg = compose(["dataset=cifar10", f"views@dataset.views={setting}"])
+    split = sample(build(cfg.dataset, "views"), count=64).for_run(seed=0, views=2)
+    rows = torch.arange(64)
+    on_gpu = split.to("cuda").draw(rows.cuda(), step=3).inputs
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), split.draw(rows, step=3).inputs, atol=1e-3, rtol=0)
+
+
 def test_one_effect_more_changes_no_other() -> None:
     pixels = images(16)
     flips = [
