@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.reporting.arms import Arm, make_arms, resolve_key, short_names, show
 from minesweep.reporting.reading import UnreadableError, number, read_journal
-from minesweep.reporting.statistics import interval
+from minesweep.reporting.ridge import exponent
+from minesweep.reporting.statistics import Interval, interval
 from minesweep.reporting.units import lower_is_better, words
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Tile:
         seeds: ``[y, x]`` how many.
         best: ``[x]`` the row of the best mean; None where there is none.
         close: ``[y, x]`` whether the interval of a cell reaches the best mean of its column.
+        growth: The exponent b of best y ~ x^b over seeds, where both are numbers.
     """
 
     label: str
@@ -82,6 +84,7 @@ class Tile:
     seeds: np.ndarray
     best: list[int | None]
     close: np.ndarray
+    growth: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,8 @@ def make_views(
     for view in settings.views:
         try:
             if view.kind == "surface":
-                made.append(_surface(view, settings, study))
+                made.append(surface := _surface(view, settings, study))
+                notes += _growth(surface)
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
             else:
@@ -224,16 +228,37 @@ def _surface(view: View, settings: Settings, study: Study) -> Surface:
     if not cells:
         raise UserError("no arm is left")
     columns, rows = _values(kept, x), _values(kept, y)
-    values = {str(arm): part[metric] for arm, part in runs.groupby("arm")}
+    # The best is chosen on validation data, where there are such, as in the table.
+    judge = settings.validation if metric == settings.metric else metric
+    judge = judge if judge in runs else metric
+    parts = {str(arm): part.set_index("seed") for arm, part in runs.groupby("arm")}
     tiles = []
     for group in dict.fromkeys(place[2:] for place in cells):
         label = ", ".join(f"{short[key]}={value}" for key, value in zip(by, group, strict=True))
-        tile = {place[:2]: values[arm.label] for place, arm in cells.items() if place[2:] == group}
-        tiles.append(_tile(label, tile, columns, rows, smaller=lower_is_better(metric)))
+        own = {place[:2]: parts[arm.label] for place, arm in cells.items() if place[2:] == group}
+        shown = {place: part[metric] for place, part in own.items()}
+        tile = _tile(label, shown, columns, rows, smaller=lower_is_better(metric))
+        judged = {place: part[judge] for place, part in own.items()}
+        growth = exponent(judged, smaller=lower_is_better(judge))
+        tiles.append(replace(tile, growth=growth))
     title = view.title or f"{words(metric).capitalize()} over {short[x]} and {short[y]}"
     if len(tiles) > MOST_TILES:
         raise UserError(f"{len(tiles)} pictures are too many: name fewer keys in by")
     return Surface(title, metric, (short[x], columns), (short[y], rows), tiles)
+
+
+def _growth(surface: Surface) -> list[str]:
+    """What a note says of how the best y grows with x."""
+    found = [
+        f"{tile.label}: b = {tile.growth.mean:.2f} [{tile.growth.low:.2f}, {tile.growth.high:.2f}]"
+        for tile in surface.tiles
+        if tile.growth is not None
+    ]
+    if not found:
+        return []
+    x, y = surface.x[0], surface.y[0]
+    told = f"best {y} ~ {x}^b (one fit of log {y} on log {x} a seed, 95 % t-interval over seeds)"
+    return [f"{surface.title}: {told}: {'; '.join(found)}."]
 
 
 def _values(arms: list[Arm], key: str) -> list[str]:
