@@ -30,6 +30,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--every", type=float, default=10, metavar="SECONDS", help="between two writings (10)"
     )
+    parser.add_argument(
+        "--wandb",
+        metavar="ENTITY/PROJECT",
+        help="save a workspace and a report of each study at W&B instead, and end",
+    )
     return parser.parse_args()
 
 
@@ -37,10 +42,15 @@ if __name__ == "__main__":
     options = parse_arguments()
     with clear_errors():
         # Imported here: --help and a wrong option must answer at once.
-        from minesweep.dashboard.index import write_index
-        from minesweep.dashboard.watch import watch
+        if options.wandb:
+            from minesweep.dashboard.cloud import save
 
-        if options.no_tensorboard:
+            print(*save(options.wandb, options.folder), sep="\n")
+        elif options.no_tensorboard:
+            from minesweep.dashboard.index import write_index
+
             print(write_index(options.folder))
         else:
+            from minesweep.dashboard.watch import watch
+
             watch(options.folder, options.every)

@@ -101,7 +101,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert read == ["s1"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 1, "runs": {"nk/s0": 3}}', "\0"])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 2, "runs": {"nk/s0": 3}}', "\0"])
 def test_a_broken_cache_is_not_believed(tmp_path: Path, content: str) -> None:
     write_run(tmp_path / "nk", config(), name="s0")
     (tmp_path / scanning.CACHE).write_text(content)

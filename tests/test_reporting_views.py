@@ -41,12 +41,18 @@ def margin_study(folder: Path, views: list[dict[str, Any]], seeds: int = 3) -> P
     return folder
 
 
-def made(tmp_path: Path, *views: dict[str, Any], seeds: int = 3) -> Report:
-    return analyse(margin_study(tmp_path / "margin", list(views), seeds))
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return margin_study(tmp_path_factory.mktemp("runs") / "margin", [])
 
 
-def test_a_surface_holds_the_mean_of_each_cell(tmp_path: Path) -> None:
-    found = made(tmp_path, {"kind": "surface", "x": "dim", "y": "margin", "by": "normalize"})
+def made(study: Path, *views: dict[str, Any]) -> Report:
+    (study / "report.yaml").write_text(yaml.safe_dump({"views": list(views)}))
+    return analyse(study)
+
+
+def test_a_surface_holds_the_mean_of_each_cell(study: Path) -> None:
+    found = made(study, {"kind": "surface", "x": "dim", "y": "margin", "by": "normalize"})
     (surface,) = found.views
     assert isinstance(surface, Surface)
     assert surface.metric == "test/accuracy"
@@ -79,7 +85,7 @@ def test_a_surface_is_whole_where_the_table_keeps_the_best_alone(tmp_path: Path)
 
 def test_a_surface_with_one_seed_has_no_intervals(tmp_path: Path) -> None:
     view = {"kind": "surface", "x": "dim", "y": "margin", "where": {"normalize": "unit"}}
-    (surface,) = made(tmp_path, view, seeds=1).views
+    (surface,) = analyse(margin_study(tmp_path / "margin", [view], seeds=1)).views
     assert isinstance(surface, Surface)
     (tile,) = surface.tiles
     assert tile.label == ""
@@ -87,20 +93,20 @@ def test_a_surface_with_one_seed_has_no_intervals(tmp_path: Path) -> None:
     assert tile.best == [1, 2]
 
 
-def test_a_surface_averages_over_the_seed_alone(tmp_path: Path) -> None:
-    found = made(tmp_path, {"kind": "surface", "x": "dim", "y": "margin"})
+def test_a_surface_averages_over_the_seed_alone(study: Path) -> None:
+    found = made(study, {"kind": "surface", "x": "dim", "y": "margin"})
     assert found.views == []
     (note,) = (note for note in found.notes if "surface" in note)
     assert "differ in normalize: name it in by or where" in note
 
 
-def test_a_tradeoff_takes_metrics_and_clocks(tmp_path: Path) -> None:
+def test_a_tradeoff_takes_metrics_and_clocks(study: Path) -> None:
     views = [
         {"kind": "tradeoff", "x": "query_ms", "y": "recall", "by": "margin"},
         {"kind": "tradeoff", "x": "elapsed", "y": "test/accuracy"},
         {"kind": "tradeoff", "x": "samples/backward", "y": "test/accuracy"},
     ]
-    first, second, third = made(tmp_path, *views).views
+    first, second, third = made(study, *views).views
     assert isinstance(first, Tradeoff)
     assert isinstance(second, Tradeoff)
     assert isinstance(third, Tradeoff)
@@ -111,7 +117,7 @@ def test_a_tradeoff_takes_metrics_and_clocks(tmp_path: Path) -> None:
     assert set(second.points["x"]) == {27, 144}, "the last value of elapsed"
 
 
-def test_a_view_that_cannot_be_made_is_a_note(tmp_path: Path) -> None:
+def test_a_view_that_cannot_be_made_is_a_note(study: Path) -> None:
     views = [
         {"kind": "tradeoff", "x": "seconds", "y": "test/accuracy"},
         {"kind": "tradeoff", "x": "recal", "y": "test/accuracy"},
@@ -119,7 +125,7 @@ def test_a_view_that_cannot_be_made_is_a_note(tmp_path: Path) -> None:
         {"kind": "curve", "value": "val/acuracy"},
         {"kind": "curve", "value": "train/loss_batch"},
     ]
-    found = made(tmp_path, *views)
+    found = made(study, *views)
     assert found.views == [Curve("train/loss_batch")]
     told = [note for note in found.notes if "left out" in note and "kind" not in note]
     for part in ("no step_seconds.json", "did you mean 'recall'", "no key dims differs"):
@@ -144,12 +150,13 @@ def test_wrong_views_are_one_clear_line(given: Any, message: str) -> None:
         parse_views(given)
 
 
-def test_the_page_and_the_pictures(tmp_path: Path) -> None:
+def test_the_page_and_the_pictures(study: Path) -> None:
     views = [
         {"kind": "surface", "x": "dim", "y": "margin", "by": "normalize", "title": "<b>Where"},
         {"kind": "tradeoff", "x": "query_ms", "y": "recall", "by": "normalize"},
     ]
-    written = report(margin_study(tmp_path / "margin", views))
+    (study / "report.yaml").write_text(yaml.safe_dump({"views": views}))
+    written = report(study)
     names = {path.name for path in written.files}
     assert {"surface-1.png", "tradeoff-2.png"} <= names
     page = render(written)

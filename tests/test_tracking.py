@@ -121,7 +121,7 @@ def test_wandb_gets_the_tree_under_one_key(monkeypatch: pytest.MonkeyPatch, tmp_
     )
     cfg = compose(["miner.k=128", "seed=3", "study=table"])
     WeightsAndBiases(cfg, tmp_path).finish(None, 0)
-    assert seen["config"].keys() == {"cfg", "miner_name", "n", "k", "seed"}
+    assert seen["config"].keys() == {"cfg", "study", "miner_name", "n", "k", "seed"}
     assert seen["config"]["cfg"]["miner"]["k"] == 128
     assert {key: seen["config"][key] for key in ("miner_name", "n", "k", "seed")} == {
         "miner_name": "ohem",

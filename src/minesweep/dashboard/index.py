@@ -106,6 +106,8 @@ def _row(run: RunLine, tensorboard: str) -> dict[str, Any]:
     links = []
     if run.mined:
         links.append(("what was mined", _link(run.study, run.name, "mined.html")))
+    if run.embeddings:
+        links.append(("embeddings", _link(run.study, run.name, "embeddings.html")))
     if tensorboard and run.tensorboard:
         wanted = urlencode({"runFilter": f"{run.study}/{run.name}"})
         links.append(("TensorBoard", f"{tensorboard}?{wanted}#timeseries"))

@@ -20,7 +20,7 @@ from minesweep.reporting.reading import UnreadableError, number, read_json, read
 from minesweep.training.folder import is_locked, write_atomically
 
 CACHE = ".dashboard.json"
-FORMAT = 1
+FORMAT = 2
 """Of the cache; another one is read anew."""
 FILES = ("status.json", "summary.json", "journal.jsonl", "timing.jsonl", "wandb.json")
 STATES = ("running", "failed", "stopped", "interrupted", "unreadable", "finished")
@@ -55,6 +55,7 @@ class RunLine:
         wandb: Its page at W&B; empty where there is none.
         tensorboard: Whether it has event files.
         mined: Whether it has a page of what was mined.
+        embeddings: Whether it has a page of its embeddings.
     """
 
     study: str
@@ -73,6 +74,7 @@ class RunLine:
     wandb: str = ""
     tensorboard: bool = False
     mined: bool = False
+    embeddings: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def _now(line: RunLine, path: Path) -> RunLine:
         line,
         tensorboard=_is_plain(path / "tensorboard", Path.is_dir),
         mined=_is_plain(path / "mined.html", Path.is_file),
+        embeddings=_is_plain(path / "embeddings.html", Path.is_file),
     )
     if line.state != "running" or is_locked(path):
         return line

@@ -52,6 +52,7 @@ class WeightsAndBiases:
             dir=folder,
             config={
                 "cfg": plain(cfg),
+                "study": cfg.study,
                 "miner_name": choice(cfg, "miner"),
                 "n": n,
                 "k": k,

@@ -1,0 +1,180 @@
+"""Every page in a real browser with the network off: opens, slides, sorts, says no error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from browser import Page
+from reporting_fixtures import config, ohem_study, write_run
+
+from minesweep.dashboard.index import render, write_index
+from minesweep.dashboard.scan import RunLine, Scan
+
+Open = Callable[[Path], Page]
+VIEWS = [
+    {"kind": "surface", "x": "k", "y": "miner"},
+    {"kind": "tradeoff", "x": "samples/backward", "y": "test/accuracy", "by": "miner"},
+]
+
+
+def column(page: Page, table: str, place: int) -> list[str]:
+    cells = page.locator(f"#{table} tbody tr:not([hidden]) td:nth-child({place})")
+    return cells.all_text_contents()
+
+
+def test_the_index(open_page: Open, tmp_path: Path) -> None:
+    ohem_study(tmp_path / "nk", {128: 0.01, 384: -0.004}, seeds=range(3))
+    hostile = tmp_path / "<img src=x onerror=alert(1)>"
+    write_run(hostile, config(), name="<script>alert(2)<\N{FRACTION SLASH}script>")
+    write_run(hostile, config(), name="broke", state="failed", reason="</script><script>alert(3)")
+    write_run(hostile, config(), name="killed", state="running", steps=40)
+    page = open_page(write_index(tmp_path))
+    page.look()
+    told = page.locator("[data-counts=runs]")
+    assert told.inner_text() == "18 shown"
+
+    head = page.locator("#runs thead th").nth(0)
+    names = column(page, "runs", 1)
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    up = column(page, "runs", 1)
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(page, "runs", 1) == up[::-1]
+    assert sorted(up) == sorted(names)
+
+    page.locator("#words").fill("ohem k128")
+    assert told.inner_text() == "3 of 18 shown"
+    page.locator("#words").fill("")
+    page.locator("#state").select_option("failed")
+    assert told.inner_text() == "1 of 18 shown"
+    page.reload()
+    assert told.inner_text() == "1 of 18 shown", "loading it again keeps what was chosen"
+    page.locator("#state").select_option("")
+    page.locator("#studies a[data-study]").filter(has_text="nk").click()
+    assert told.inner_text() == "15 of 18 shown"
+
+    page.locator("#study").select_option("<img src=x onerror=alert(1)>")
+    assert told.inner_text() == "3 of 18 shown"
+    shown = page.locator("#runs").inner_text()
+    assert "<script>alert(2)" in shown
+    assert "</script><script>alert(3)" in shown
+    assert page.locator("main img").count() == 0
+
+
+def test_a_thousand_runs(open_page: Open, tmp_path: Path) -> None:
+    lines = [
+        RunLine("nk", f"run-{i:04d}", "finished", "", 100, 100, "val/accuracy", i / 1000)
+        for i in range(1000)
+    ]
+    path = tmp_path / "index.html"
+    path.write_text(render(Scan(tmp_path, lines, {}, {})))
+    page = open_page(path)
+    button = page.locator("#runs thead th").nth(4).locator("button")
+    button.click()
+    button.click()
+    assert page.locator("#runs tbody tr").count() == 1000
+    assert page.locator("#runs tbody tr td").first.inner_text() == "run-0999"
+
+
+def test_the_study_page(open_page: Open, tmp_path: Path) -> None:
+    from minesweep.reporting.build import analyse
+    from minesweep.reporting.page import render as render_study
+
+    study = ohem_study(tmp_path / "nk", {128: 0.01, 384: -0.004}, seeds=range(3))
+    (study / "report.yaml").write_text(yaml.safe_dump({"baseline": "random_k", "views": VIEWS}))
+    path = tmp_path / "report.html"
+    path.write_text(render_study(analyse(study)))
+    page = open_page(path)
+    # Every figure is drawn, also those that wait until they are near.
+    for section in page.locator("section[data-kind]").all():
+        section.scroll_into_view_if_needed()
+        section.locator(".main-svg").first.wait_for(state="attached")
+    page.look()
+    check_table(page)
+    check_slider(page)
+    check_axes(page)
+    check_brush(page)
+
+
+def check_table(page: Page) -> None:
+    """Numbers sort by their size, and dashes come last either way."""
+    heads = [text.split("\xa0")[0] for text in page.locator("#means thead th").all_text_contents()]
+    place = 1 + heads.index("difference to baseline [95 %], points")
+    button = page.locator(f"#means thead th:nth-child({place}) button")
+    button.click()
+    up = column(page, "means", place)
+    button.click()
+    down = column(page, "means", place)
+    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
+    numbers = [float(text.split(" ")[0].replace(minus, "-")) for text in up if text != dash]
+    assert numbers == sorted(numbers)
+    assert len(numbers) >= 2
+    assert up.count(dash) >= 1
+    assert up[len(numbers) :] == down[len(numbers) :] == [dash] * up.count(dash)
+
+
+def check_slider(page: Page) -> None:
+    section = page.locator("section[data-kind=histogram]")
+    slider, told = section.locator("input.step"), section.locator("output.at")
+    assert told.inner_text() == "20"
+    bars = "document.getElementById('histogram-0').data[1].y"
+    before = page.evaluate(bars)
+    slider.focus()
+    page.keyboard.press("End")
+    assert told.inner_text() == "100"
+    assert slider.get_attribute("aria-valuetext") == "step 100"
+    assert len(page.evaluate(bars)) == len(before)
+    section.locator("select.which").select_option(index=1)
+    page.locator("#histogram-1 .main-svg").first.wait_for(state="attached")
+    assert page.locator("#histogram-0").is_hidden()
+
+
+def check_axes(page: Page) -> None:
+    section = page.locator("section[data-kind=curve]").first
+    name = section.locator(".plot").get_attribute("id")
+    section.locator("select.axis").select_option("samples backpropagated")
+    title = f"document.getElementById('{name}').layout.xaxis.title.text"
+    page.wait_for_function(f"{title} === 'samples backpropagated'")
+
+
+def check_brush(page: Page) -> None:
+    """What is kept on an axis of the parallel coordinates is kept in the table of all runs."""
+    brush = (
+        "kept => Plotly.restyle('parallel', {'dimensions[0].constraintrange': kept})"
+        ".then(() => null)"
+    )
+    page.evaluate(brush, [[[1.5, 2.5]]])
+    label = page.evaluate("FIGURES.parallel.data[0].dimensions[0].ticktext[2]")
+    shown = column(page, "trials", 2)
+    assert set(shown) == {label}
+    assert page.locator("#brushed").inner_text() == f"{len(shown)} of 15 kept."
+    assert page.locator("#all-runs").get_attribute("open") is not None
+    page.evaluate(brush, [None])
+    assert len(column(page, "trials", 2)) == 15
+
+
+def test_what_was_mined(open_page: Open, tmp_path: Path) -> None:
+    from minesweep.config.compose import compose
+    from minesweep.dashboard.mined import write_mined
+    from minesweep.training.run import run
+
+    settings = ["dataset=digits", "dataset.label_noise=0.1", "trainer.max_steps=40", "logger=none"]
+    settings += ["logger.histogram_every=10", "trainer.batch_size=64", "trainer.progress=false"]
+    run(compose([*settings, f"paths.runs_dir={tmp_path}"]))
+    (folder,) = (tmp_path / "single").glob("ohem-*")
+    page = open_page(write_mined(folder))
+    page.look()
+    shown = page.locator("section.step:not([hidden])")
+    assert shown.get_attribute("data-step") == "40"
+    page.locator("#step").focus()
+    page.keyboard.press("Home")
+    assert shown.count() == 1
+    assert shown.get_attribute("data-step") == "1"
+    assert page.locator("#at").inner_text() == "1"
+    assert shown.locator("li.card").count() == 16
+    picture = shown.locator("img").first
+    assert picture.evaluate("image => image.complete && image.naturalWidth") == 8
