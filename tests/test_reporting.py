@@ -233,6 +233,29 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
     assert any("the same on every seed: random_k; ohem" in note for note in result.notes)
 
 
+def test_further_metrics_are_compared_and_a_reference_that_spends_nothing_is_no_budget(
+    tmp_path: Path,
+) -> None:
+    for seed in SEEDS:
+        for miner, accuracy in (("all", 0.9), ("ohem", 0.92)):
+            found = {"test/linear_accuracy": accuracy - 0.2}
+            write_run(tmp_path, config(miner, 1024, 128, seed), accuracy, metrics=found)
+    settings = "further: [test/linear_accuracy]\nbaseline: {miner: all}\n"
+    (tmp_path / "report.yaml").write_text(settings)
+    result = analyse(tmp_path)
+    assert any(" at equal " in measure.name for measure in result.measures)
+    rows = result.comparisons.set_index("measure").loc["test/linear_accuracy"]
+    assert rows["difference"] == pytest.approx(0.02)
+    (tmp_path / "report.yaml").write_text(settings + "at_budget: false\n")
+    result = analyse(tmp_path)
+    assert [m.name for m in result.measures[:1]] == ["test/accuracy"]
+    assert "test/linear_accuracy" in [m.name for m in result.measures]
+    assert not any(" at equal " in measure.name for measure in result.measures)
+    (tmp_path / "report.yaml").write_text("further: [test/linear]")
+    with pytest.raises(UserError, match=r"test/linear: no finished run has this metric; did you"):
+        analyse(tmp_path)
+
+
 def test_equal_seconds_need_a_quiet_benchmark(tmp_path: Path) -> None:
     ohem_study(tmp_path, {128: 0.01}, seeds=range(2))
     without = analyse(tmp_path)

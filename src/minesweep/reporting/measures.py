@@ -82,13 +82,15 @@ def make_measures(
 ) -> list[Measure]:
     """The columns to compare; adds those read off the curves to ``runs``."""
     measures = [Measure(settings.metric, words(settings.metric))]
-    for name in (f"{settings.metric}_best", *FURTHER):
+    for name in (f"{settings.metric}_best", *settings.further, *FURTHER):
         if name in study.metrics and runs[name].notna().any() and name != settings.metric:
             measures.append(Measure(name, words(name)))
     if missing := int(runs[settings.metric].isna().sum()):
         notes.append(f"{missing} finished runs have no {settings.metric} and are left out of it.")
     kept = study.curves[study.curves["run"].isin(runs["run"])]
     measures += _curve_measures(kept, settings, runs, notes)
+    if not settings.at_budget:
+        return measures
     spent = kept.loc[kept["metric"] == settings.budget, ["run", "step", "value"]]
     budgets = {words(settings.budget): spent.rename(columns={"value": "budget"})}
     if step_seconds:

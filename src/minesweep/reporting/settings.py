@@ -34,7 +34,10 @@ class Settings:
         group_by: Columns that the table is split by and in which an arm and its baseline agree.
         best_by: A swept key of which each arm keeps the value best on validation data.
         validation: The metric that ``best_by`` chooses on.
+        further: Further metrics of the summary that are averaged and compared.
         budget: The curve that says what a run had spent by a step.
+        at_budget: Whether arms are compared at an equal budget, too; of no use beside a
+            reference that spends nothing.
         at_step: Curves to compare at a step before the end, ``{val/accuracy: 900}``.
         reach: Curves of which to compare the first step at a value, ``{val/roc_auc: 0.72}``.
         views: Further figures, see :mod:`minesweep.reporting.views`.
@@ -46,7 +49,9 @@ class Settings:
     group_by: list[str] = field(default_factory=list)
     best_by: str | None = None
     validation: str = "val/accuracy"
+    further: list[str] = field(default_factory=list)
     budget: str = BACKWARD
+    at_budget: bool = True
     at_step: dict[str, int] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
@@ -118,6 +123,7 @@ def check_settings(study: Study, settings: Settings) -> None:
         )
     for metric in [
         settings.metric,
+        *settings.further,
         *([settings.validation] if settings.best_by else []),
     ]:
         if metric not in study.metrics:
