@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nk dashboard test test-full check bench-peers bench clean
+.PHONY: help setup demo train nk dashboard pictures test test-full check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ nk: $(STAMP) ## The OHEM n:k table: 35 runs on MNIST, two at a time
 
 dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, until Ctrl-C
 	$(BIN)/python src/dashboard.py
+
+pictures: $(STAMP) ## The README's pictures, from results/
+	$(BIN)/python -m minesweep.reporting.pictures
 
 test: $(STAMP) ## The tests, without the slow ones
 	$(BIN)/python -m pytest -q -n 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -47,3 +48,14 @@ def test_the_make_targets_exist() -> None:
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for target in re.findall(r"`?make ([a-z-]+)", README):
         assert target in targets
+
+
+def test_the_pictures_are_drawn_from_stored_results(tmp_path: Path) -> None:
+    from minesweep.reporting.pictures import PICTURES, draw_all
+
+    assert re.findall(r"\]\(docs/(\w+)\.png\)", README) == list(PICTURES)
+    for path in draw_all(ROOT / "results", tmp_path):
+        kept = (ROOT / "docs" / path.name).read_bytes()
+        assert kept.startswith(b"\x89PNG")
+        assert len(kept) < 100_000
+        assert path.stat().st_size > 10_000
