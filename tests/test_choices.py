@@ -13,7 +13,11 @@ from minesweep.config.compose import compose
 from minesweep.config.identity import choice
 from minesweep.training.run import run
 
-FAST = ("triplet/masked", "mochi/n256-s128-s64", "mochi/raw_pixels", "mochi/untrained")
+MANY = ("triplet/", "mochi", "lsh_vs_knn/")
+FAST = (
+    *("triplet/masked", "mochi/n256-s128-s64", "mochi/raw_pixels", "mochi/untrained"),
+    *("lsh_vs_knn/blobs-lsh16-positives", "lsh_vs_knn/mnist-knn-both"),
+)
 
 
 def has_quora() -> bool:
@@ -24,7 +28,7 @@ def has_quora() -> bool:
 EXPERIMENTS = [
     pytest.param(
         name,
-        marks=[pytest.mark.slow] * (name.startswith(("triplet/", "mochi")) and name not in FAST),
+        marks=[pytest.mark.slow] * (name.startswith(MANY) and name not in FAST),
     )
     for name in choices("experiment")
 ]

@@ -19,7 +19,7 @@ from minesweep.indexes.base import Index, Neighbours
 from minesweep.indexes.exact import Exact
 from minesweep.miners.base import Miner, Pool, uniform_batch
 from minesweep.miners.curriculum import ByLoss, Curriculum, Ramp, Switch
-from minesweep.miners.index import IndexPairs, recall
+from minesweep.miners.index import IndexPairs, Knn, recall
 from minesweep.miners.pairs import Random
 from minesweep.tracking.journal import read_rows
 
@@ -131,9 +131,12 @@ def test_mined_pairs_are_those_of_a_naive_search(data: st.DataObject) -> None:
     pairs = miner.propose(pool, step).tolist()
     positive = round(0.5 * len(pairs))
     for place, (first, second) in enumerate(pairs):
-        same = place < positive and labels.tolist().count(labels[first].item()) > 1
+        alone = labels.tolist().count(labels[first].item()) == 1
+        same = place < positive and not alone
         assert first != second
         assert (labels[first] == labels[second]).item() == same
+        if place < positive and alone:
+            continue  # it has no positive, and is paired at random
         if mine in ("both", "positives" if same else "negatives"):
             allowed = naive(vectors, labels, first, k, same)
             distance = (vectors[first] - vectors[second]).double().square().sum().item()
@@ -425,3 +428,20 @@ def test_pairs_import_neither_cuda_nor_faiss() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_any_index_of_faiss_finds_what_exact_search_finds_where_it_looks_everywhere() -> None:
+    pytest.importorskip("faiss")
+    vectors, labels = points(300, 5, dim=8)
+    pool = pool_of(vectors, labels, n=64)
+    exact = ready(Knn(k=3), pool)
+    for factory in ("Flat", ["IVF4", "Flat"]):
+        searched = ready(Knn(factory, {"nprobe": 4} if factory != "Flat" else None, k=3), pool)
+        for step in (0, 60):
+            assert torch.equal(searched.propose(pool, step), exact.propose(pool, step))
+        assert searched.metrics(60)["mining/recall_at_k"] == 1
+    approximate = ready(Knn("LSH", k=3), pool)
+    approximate.propose(pool, 0)
+    assert 0 < approximate.metrics(0)["mining/recall_at_k"] < 1
+    with pytest.raises(UserError, match="factory=Nonsense describes no FAISS index"):
+        ready(Knn("Nonsense"), pool).propose(pool, 0)

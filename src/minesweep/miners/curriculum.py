@@ -122,7 +122,7 @@ class ByLoss(_Windows):
         below: float = 0.5,
         above: float = 0.9,
         increment: float = 0.25,
-        most: float = 0.75,
+        most: float = 0.5,
     ) -> None:
         super().__init__(window)
         _check_share("most", most)

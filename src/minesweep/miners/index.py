@@ -247,6 +247,24 @@ class Knn(IndexPairs):
         super().__init__(Factory(described, settings, shortlist, memory), **pairs)
 
 
+class Lsh(IndexPairs):
+    """Locality-sensitive hashing by random hyperplanes.
+
+    Args:
+        n_bits: Bits of a code, a multiple of 8.
+        shortlist: Times k candidates are ranked by true distances.
+        memory: MiB of working space for a search.
+        **pairs: See :class:`IndexPairs`.
+    """
+
+    def __init__(
+        self, n_bits: int = 256, shortlist: int = 8, memory: int = 64, **pairs: Any
+    ) -> None:
+        from minesweep.indexes import lsh
+
+        super().__init__(lsh.Lsh(n_bits, shortlist, memory=memory), **pairs)
+
+
 def recall(found: Neighbours, exact: Neighbours, nearest: bool) -> Tensor:
     """Mean share of each row's true neighbours that were found; rows without any are left out.
 
