@@ -249,11 +249,12 @@ def _surface(view: View, settings: Settings, study: Study) -> Surface:
 
 def _growth(surface: Surface) -> list[str]:
     """What a note says of how the best y grows with x."""
-    found = [
-        f"{tile.label}: b = {tile.growth.mean:.2f} [{tile.growth.low:.2f}, {tile.growth.high:.2f}]"
-        for tile in surface.tiles
-        if tile.growth is not None
-    ]
+    found = []
+    for tile in surface.tiles:
+        if (b := tile.growth) is not None:
+            # Best values lie on a grid, so that seeds can agree to the last digit.
+            spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
+            found.append(f"{tile.label}: b = {b.mean:.2f} {spread}")
     if not found:
         return []
     x, y = surface.x[0], surface.y[0]
