@@ -56,7 +56,7 @@ class Index(ABC):
             labels: ``[N]`` whole numbers.
 
         Raises:
-            UserError: An embedding is NaN or infinite, or the shapes do not fit.
+            UserError: An embedding is NaN, infinite or too large, or the shapes do not fit.
         """
         points = embeddings.detach().float()
         if points.ndim != 2 or labels.shape != points.shape[:1]:
@@ -64,11 +64,12 @@ class Index(ABC):
                 f"an index takes embeddings [N, d] and labels [N], not {list(points.shape)} and "
                 f"{list(labels.shape)}"
             )
-        broken = (~points.isfinite()).any(1)
+        broken = ~(4 * points.square().sum(1)).isfinite()  # a distance is at most twice as long
         if broken.any():
             raise UserError(
-                f"{int(broken.sum())} of {len(points)} embeddings are NaN or infinite (the first "
-                f"is row {int(broken.nonzero()[0])}): nothing can be mined from them"
+                f"{int(broken.sum())} of {len(points)} embeddings are NaN or infinite, or too large "
+                f"to square (the first is row {int(broken.nonzero()[0])}): nothing can be mined "
+                "from them"
             )
         ordered, self._rows = labels.to(points.device).sort(stable=True)
         self._places = torch.empty_like(self._rows)

@@ -14,7 +14,8 @@ class ClassLists(Index):
 
     The centre of a list is the mean of its class, so that there is nothing to train. Good where
     the classes are clusters; where they overlap, the nearest negatives lie in many classes, and
-    recall falls. Furthest positives are exact.
+    recall falls. Where a quarter of the classes or more would be probed, exact search is no
+    slower, and is done instead. Furthest positives are exact.
 
     Args:
         n_probes: Classes to look into: those whose means are nearest to the row. More, where so
@@ -38,7 +39,7 @@ class ClassLists(Index):
     def _negatives(self, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
         smallest = self._counts.sort().values.cumsum(0)
         probes = max(self.n_probes, 1 + int((smallest < k).sum()))
-        if probes >= len(self._counts) - 1:  # all the others: exact search is the faster way
+        if 4 * probes >= len(self._counts):
             self.candidates = float((len(self._points) - self._sizes[places]).double().mean())
             return self._exact(places, k, nearest=True)
         cells = self.memory * 2**18

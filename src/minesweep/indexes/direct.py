@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_NEVER = torch.iinfo(torch.int64).max
+
 
 def direct(
     points: Tensor,
@@ -27,17 +29,24 @@ def direct(
     Returns:
         Squared distances and places ``[q, k]``, in no order; -1 where there are none.
     """
-    cells = memory * 2**18 // 10  # bytes of a pair: distances, masks, and keys twice
-    span = min(len(points), max(4 * k, cells))
-    parts = [
-        _block(points, classes, ranks, block, k, nearest, span)
-        for block in places.split(max(1, cells // span))
-    ]
-    distances, found = (torch.cat(part) for part in zip(*parts, strict=True))
-    return distances, found
+    pairs = memory * 2**18 // 10  # 40 bytes each: a distance, masks, and keys more than once
+    span = min(len(points), max(4 * k, pairs))
+    keys = torch.cat(
+        [
+            _keys(points, classes, ranks, block, k, nearest, span)
+            for block in places.split(max(1, pairs // span))
+        ]
+    )
+    none = keys == _NEVER
+    place_of = torch.empty_like(ranks)
+    place_of[ranks] = torch.arange(len(ranks), device=ranks.device)
+    found = place_of[(keys & (2**32 - 1)).masked_fill_(none, 0)]
+    distances = squared(points, places, found)
+    distances.masked_fill_(none, torch.inf if nearest else -torch.inf)
+    return distances, found.masked_fill_(none, -1)
 
 
-def _block(
+def _keys(
     points: Tensor,
     classes: Tensor,
     ranks: Tensor,
@@ -45,9 +54,9 @@ def _block(
     k: int,
     nearest: bool,
     span: int,
-) -> tuple[Tensor, Tensor]:
-    never = torch.iinfo(torch.int64).max
-    keys = torch.full((len(places), 0), never, device=points.device)
+) -> Tensor:
+    """Distance and rank in one number ``[q, k]``: the k best of each row, in no order."""
+    keys = torch.full((len(places), 0), _NEVER, device=points.device)
     for start in range(0, len(points), span):
         part = slice(start, start + span)
         far = torch.cdist(points[places], points[part], compute_mode="donot_use_mm_for_euclid_dist")
@@ -55,19 +64,13 @@ def _block(
         bits = far.view(torch.int32).long()
         some = ((bits if nearest else 2**31 - 1 - bits) << 32) | ranks[part]
         same = classes[places, None] == classes[part]
-        some.masked_fill_(same if nearest else ~same, never)
+        some.masked_fill_(same if nearest else ~same, _NEVER)
         if not nearest:
             at = torch.arange(len(points), device=points.device)[part]
-            some.masked_fill_(places[:, None] == at, never)
+            some.masked_fill_(places[:, None] == at, _NEVER)
         keys = torch.cat([keys, some], 1)
         keys = keys.topk(min(k, keys.shape[1]), 1, largest=False, sorted=False).values
-    home = torch.empty_like(ranks)
-    home[ranks] = torch.arange(len(ranks), device=ranks.device)
-    none = keys == never
-    found = home[(keys & (2**32 - 1)).masked_fill_(none, 0)]
-    distances = squared(points, places, found)
-    distances.masked_fill_(none, torch.inf if nearest else -torch.inf)
-    return distances, found.masked_fill_(none, -1)
+    return keys
 
 
 def squared(points: Tensor, places: Tensor, others: Tensor) -> Tensor:

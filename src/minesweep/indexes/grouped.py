@@ -39,6 +39,9 @@ _FOLD = 16
 def _full_precision() -> Iterator[None]:
     """The bound above is that of float32: no TF32 and no bfloat16 inside a product."""
     before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield
@@ -106,8 +109,8 @@ class Grouped:
         return Found(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _rows_at_once(self, k: int) -> int:
-        """So that the minima take half of the working space, and the last distances a quarter."""
-        return max(1, min(512, self.cells // 2**13, self.cells // (4 * GROUP * (k + SLACK))))
+        """So that the points looked at one by one take an eighth of the working space."""
+        return max(1, min(512, self.cells // 2**13, self.cells // (8 * GROUP * (k + SLACK))))
 
     def _blocks(self, places: Tensor, many: int, nearest: bool) -> Iterator[Tensor]:
         """At most so many places; of neighbouring classes only, where the own class is searched."""

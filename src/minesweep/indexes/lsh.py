@@ -84,8 +84,9 @@ class Lsh(Index):
             # The most different from a code are the least different from its opposite.
             _, at = self._nearest(~self._codes[places[rows].cpu()], own, want + 1)
             found[rows.cpu(), : at.shape[1]] = at
-        found.masked_fill_(found == places.cpu()[:, None], -1)
-        distances, found = self._ranked(places, found)
+        itself = found == places.cpu()[:, None]
+        order = itself.int().sort(dim=1, stable=True).indices[:, :want]
+        distances, found = self._ranked(places, found.masked_fill(itself, -1).gather(1, order))
         return distances.masked_fill_(found < 0, -torch.inf), found
 
     def _by_class(self, places: Tensor, wanted: Tensor) -> list[tuple[int, Tensor]]:
