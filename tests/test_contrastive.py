@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from minesweep.datasets.base import Batch, Split
 from minesweep.errors import UserError
+from minesweep.miners.base import Pool
 from minesweep.miners.pairs import Random
 from minesweep.objectives.contrastive import LONG, Contrastive
 from minesweep.objectives.margins import Margin, largest_feasible, to_euclidean
@@ -118,8 +119,11 @@ def test_what_cannot_be_is_told() -> None:
         Contrastive().losses(torch.zeros(8, 2), torch.zeros(2, 2))
 
 
-def test_pairs_of_sentences_are_refused_with_a_line(train: Train) -> None:
+def test_pairs_of_sentences_are_refused_with_a_line() -> None:
     """A dataset whose examples are pairs gives two vectors for each example."""
+    pool = Pool(9, torch.arange(9) % 2, 4, 0, 9, lambda rows: torch.zeros(2 * len(rows), 3))
+    with pytest.raises(UserError, match="got 2 outputs for one example"):
+        Contrastive().setup(nn.Identity(), pool, None)  # type: ignore[arg-type]
 
     class Two(nn.Module):
         def forward(self, inputs: Tensor) -> Tensor:

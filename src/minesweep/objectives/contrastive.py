@@ -127,6 +127,9 @@ class Contrastive(RowObjective):
 
     def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
         super().setup(model, pool, data)
+        vectors = pool.encode(torch.zeros(1, dtype=torch.long, device=pool.device))
+        if len(vectors) != 1:
+            raise _not_single(len(vectors), "one example")
         self._count = len(pool.labels.unique())
 
     def vectors(self, outputs: Tensor) -> Tensor:
@@ -167,11 +170,7 @@ class Contrastive(RowObjective):
 
     def _measure(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if labels.ndim != 2 or len(outputs) != labels.numel():
-            raise UserError(
-                f"objective=contrastive scores pairs of single examples, and got {len(outputs)} "
-                f"outputs for labels of shape {list(labels.shape)}: a dataset whose examples are "
-                "pairs already is for objective=triplet"
-            )
+            raise _not_single(len(outputs), f"labels of shape {list(labels.shape)}")
         first, second = self.vectors(outputs).unflatten(0, (-1, 2)).unbind(1)
         return self.between(first, second), labels[:, 0] == labels[:, 1]
 
@@ -268,3 +267,10 @@ class Contrastive(RowObjective):
         margin = self._margin(compared.new_zeros(0), compared.shape[1]).item()
         apart = distances(compared, labels, to_euclidean(margin, self.distance), most=self.queries)
         return retrieval(self.vectors(vectors), labels, most=self.queries) | apart
+
+
+def _not_single(outputs: int, of: str) -> UserError:
+    return UserError(
+        f"objective=contrastive scores pairs of single examples, and got {outputs} outputs for "
+        f"{of}: a dataset whose examples are pairs already is for objective=triplet"
+    )
