@@ -76,6 +76,20 @@ class Diagnostics(nn.Module):
         self.examples.index_add_(0, batch.rows, seen)
 
     @torch.no_grad()
+    def summary(self) -> dict[str, float]:
+        """Of a run with label noise: how good a suspicion the mean loss over the run is.
+
+        As many as there are replaced labels are suspected, those of the highest mean loss. The
+        share of them that is right is both precision and recall.
+        """
+        scored, _, total = self.examples.unbind(1)
+        if self.flipped is None or not self.flipped.any() or not scored.any():
+            return {}
+        loss = torch.where(scored > 0, total / scored, -torch.inf)
+        suspected = loss.argsort(descending=True, stable=True)[: int(self.flipped.sum())]
+        return {"mining/suspicion_precision": self.flipped[suspected].double().mean().item()}
+
+    @torch.no_grad()
     def row(
         self, outcome: Outcome, batch: Batch, step: int, mined: Mapping[str, Tensor] | None = None
     ) -> dict[str, float]:

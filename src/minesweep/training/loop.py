@@ -336,6 +336,7 @@ class Trainer:
         """
         monitor = self.objective.monitor
         summary = {**self.row, **self.validation, f"{monitor}_best": self.best}
+        summary |= self.diagnostics.summary()
         summary |= {f"test/{k}": v for k, v in self.evaluate(self.data.test).items()}
         best = checkpoint.read(self.folder.checkpoints / "best.pt", self.data.train.device)
         # The objective's too: what it chose on validation data belongs to the weights.
