@@ -18,7 +18,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -101,7 +101,14 @@ class _Call:
         return any(t._version != v for t, v in zip(tensors, self.versions, strict=True))
 
 
-class _Remembering(TorchDispatchMode):
+class _Mode(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch wraps each call of ours, at twice the price. Nothing is compiled meanwhile.
+        return False
+
+
+class _Remembering(_Mode):
     def __init__(self, calls: list[_Call | None]) -> None:
         super().__init__()
         self.calls = calls
@@ -130,7 +137,7 @@ class _Remembering(TorchDispatchMode):
         return result
 
 
-class _Answering(TorchDispatchMode):
+class _Answering(_Mode):
     """Answers the calls of the learning pass from those of the scoring pass, in turn."""
 
     def __init__(
@@ -261,7 +268,7 @@ class TwoPasses:
             if not self.remember:
                 outputs = by(model, inputs) if by else model(inputs)
             else:
-                with self._watched(model), _Remembering(self._calls):
+                with self._watched(model), _eager(), _Remembering(self._calls):
                     outputs = model(inputs)
         # Weights that autocast has cast without a graph would be found again in the next pass.
         torch.clear_autocast_cache()
@@ -283,7 +290,7 @@ class TwoPasses:
         if not self.remember:
             return model(part)
         answering = _Answering(self._calls, rows, self._n, self._learned, self._check)
-        with answering:
+        with _eager(), answering:
             again = model(part)
         self._calls = []
         if self._check:
@@ -307,6 +314,11 @@ class TwoPasses:
             same, copy = before.get(name, (None, None))
             if same is not buffer or copy is None or not torch.equal(copy, buffer):
                 raise NotRowWise(f"its buffer {name} changes with each forward pass")
+
+
+def _eager() -> AbstractContextManager[None]:
+    """A function of the model's own that is compiled runs as it was written."""
+    return torch.compiler.set_stance("force_eager")
 
 
 class _Chance:
