@@ -18,11 +18,11 @@ from pathlib import Path
 
 from common import RESULTS, Row, duration, show
 
-from minesweep.config.checks import nearest
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.reporting.keep import fill
 from minesweep.training.folder import write_atomically
+from minesweep.words import nearest
 
 HERE = Path(__file__).resolve().parent
 NAMES = (

@@ -8,6 +8,12 @@ from difflib import get_close_matches
 from minesweep.errors import UserError
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
 def check_word(key: str, word: object, choices: Iterable[str]) -> str:
     """Returns ``word`` if it is one of ``choices``.
 
@@ -22,7 +28,5 @@ def check_word(key: str, word: object, choices: Iterable[str]) -> str:
     known = list(choices)
     if isinstance(word, str) and word in known:
         return word
-    near = get_close_matches(str(word), known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     wrong = f"is not one of {', '.join(known)}" if len(known) <= 12 else "is not known"
-    raise UserError(f"{key}={word} {wrong}{hint}")
+    raise UserError(f"{key}={word} {wrong}{nearest(str(word), known)}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from minesweep.config.identity import batch_and_selected, choice
 from minesweep.errors import UserError
+from minesweep.words import check_word
 
 TINY = 1e-6  # the lowest where 0 would divide by 0
 # key: (kind, lowest, highest, whether null is allowed)
@@ -125,22 +124,12 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
-
-
 def check(cfg: DictConfig) -> None:
     """Raises a UserError at the first value that cannot be meant."""
     for key, (kind, low, high, optional) in NUMBERS.items():
         _check_number(cfg, key, kind, low, high, optional)
     for key, words in WORDS.items():
-        value = OmegaConf.select(cfg, key, default=words[0])
-        if str(value) not in words:
-            raise UserError(
-                f"{key}={value} is not one of {', '.join(words)}" + nearest(str(value), words)
-            )
+        check_word(key, str(OmegaConf.select(cfg, key, default=words[0])), words)
     if not re.fullmatch(r"\w[\w.-]*", str(cfg.study)):
         raise UserError(f"study={cfg.study} must be a plain folder name (letters, digits, _ . -)")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(cfg.trainer.device)):

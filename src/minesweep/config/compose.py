@@ -20,8 +20,8 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
+from minesweep.words import nearest
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 """The project's configuration folder."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
+from minesweep.words import nearest
 
 
 @dataclass(frozen=True)

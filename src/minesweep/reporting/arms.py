@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.reporting.units import DASH
+from minesweep.words import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from minesweep.config.checks import nearest
 from minesweep.config.compose import CONF
 from minesweep.errors import UserError
 from minesweep.reporting.reading import UnreadableError, read_yaml
 from minesweep.reporting.study import Study
 from minesweep.reporting.units import lower_is_better
 from minesweep.reporting.views import View, parse_views
+from minesweep.words import nearest
 
 BACKWARD = "samples/backward"
 FORWARD = "samples/forward"

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from minesweep.config.checks import nearest
 from minesweep.config.identity import NEUTRAL, choice
 from minesweep.errors import UserError
 from minesweep.reporting.provenance import differences, provenance
@@ -27,6 +26,7 @@ from minesweep.reporting.reading import (
     read_yaml,
 )
 from minesweep.sizes import chosen_k
+from minesweep.words import nearest
 
 DERIVED = ("miner", "n", "k")
 """Columns for ``miner._target_``, ``trainer.batch_size``, and ``miner.k`` or ``miner.ratio``."""

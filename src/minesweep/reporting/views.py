@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.reporting.arms import Arm, make_arms, resolve_key, short_names, show
 from minesweep.reporting.reading import UnreadableError, number, read_journal
 from minesweep.reporting.ridge import exponent
 from minesweep.reporting.statistics import Interval, interval
 from minesweep.reporting.units import lower_is_better, words
+from minesweep.words import nearest
 
 if TYPE_CHECKING:
     from minesweep.reporting.settings import Settings

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import yaml
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.sweeps.history import History
+from minesweep.words import nearest
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import Sweep
+from minesweep.words import nearest
 
 if TYPE_CHECKING:
     from minesweep.objectives.base import Objective

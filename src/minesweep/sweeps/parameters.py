@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
+from minesweep.words import nearest
 
 # distribution: the keys it needs, the keys it may have
 DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

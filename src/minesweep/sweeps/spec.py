@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
 from minesweep.sweeps.hyperband import Rule
 from minesweep.sweeps.parameters import Parameter, check_override, read_parameters
+from minesweep.words import nearest
 
 METHODS = ("grid", "random", "bayes")
 GOALS = ("minimize", "maximize")

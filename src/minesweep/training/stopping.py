@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minesweep.config.checks import nearest
 from minesweep.errors import UserError
+from minesweep.words import nearest
 
 
 class EarlyStop:
