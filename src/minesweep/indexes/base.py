@@ -64,12 +64,13 @@ class Index(ABC):
                 f"an index takes embeddings [N, d] and labels [N], not {list(points.shape)} and "
                 f"{list(labels.shape)}"
             )
-        broken = ~(4 * points.square().sum(1)).isfinite()  # a distance is at most twice as long
+        # A squared distance is at most four times the longest squared norm.
+        broken = ~(4 * torch.linalg.vector_norm(points, dim=1).square()).isfinite()
         if broken.any():
             raise UserError(
-                f"{int(broken.sum())} of {len(points)} embeddings are NaN or infinite, or too large "
-                f"to square (the first is row {int(broken.nonzero()[0])}): nothing can be mined "
-                "from them"
+                f"{int(broken.sum())} of {len(points)} embeddings are NaN or infinite, or too "
+                f"large to square (the first is row {int(broken.nonzero()[0])}): nothing can be "
+                "mined from them"
             )
         ordered, self._rows = labels.to(points.device).sort(stable=True)
         self._places = torch.empty_like(self._rows)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 GROUP = 8
 """Points in a group."""
@@ -72,12 +73,15 @@ class Grouped:
         self.size, self.dim = points.shape
         self.starts, self.classes = starts, classes
         self.cells = memory * 2**18  # float32 numbers in the working space
+        # Up to whole groups, by points of no class.
         missing = -self.size % GROUP
-        pad = torch.nn.functional.pad
-        self.points = pad(points, (0, 0, 0, missing))
+        if missing:
+            points = pad(points, (0, 0, 0, missing))
+        self.points = points
         self.members = pad(classes.int(), (0, missing), value=-1).view(-1, GROUP)
-        self.centred = pad(points - points.mean(0), (0, 0, 0, missing))
-        self.norms = self.centred.square().sum(1)
+        self.centred = points - points[: self.size].mean(0)
+        self.centred[self.size :] = 0
+        self.norms = torch.linalg.vector_norm(self.centred, dim=1).square_()
 
     def pays(self, k: int, points: int | None = None) -> bool:
         """Whether the groups to look into are few among all, or among so many points."""
