@@ -55,7 +55,12 @@ def results(folder: Path) -> tuple[Any, ...]:
     return weights, records, summary
 
 
-SETTINGS = ["trainer.eval_every=9", "trainer.checkpoint_every=7", "logger.every=4", "logger.histogram_every=5"]
+SETTINGS = [
+    "trainer.eval_every=9",
+    "trainer.checkpoint_every=7",
+    "logger.every=4",
+    "logger.histogram_every=5",
+]
 
 
 @pytest.mark.parametrize("miner", choices("miner"))
