@@ -31,7 +31,7 @@ from common import Row, compare, facts, in_turns, options, peak, write
 from torch.nn import functional
 
 from minesweep.backward.choice import operations
-from minesweep.backward.two_passes import rows_of
+from minesweep.backward.rows import rows_of
 from minesweep.compat import import_torchvision
 from minesweep.config.build import build
 from minesweep.config.compose import compose

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from minesweep.backward.two_passes import NotRowWise, TwoPasses, rows_of
+from minesweep.backward.rows import rows_of
+from minesweep.backward.two_passes import NotRowWise, TwoPasses
 
 ROWS, AGAIN, FULL = "rows", "again", "full"
 PROBED = 8

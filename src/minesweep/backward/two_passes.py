@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils._pytree import tree_leaves
 
+from minesweep.backward.rows import along, close, row_dim, row_dims, rows_of, same_but_rows
 from minesweep.errors import UserError
 
 T = TypeVar("T")
@@ -176,7 +177,7 @@ class _Answering(_Mode):
             return None
         shapes, settings = _arguments(args, kwargs)
         same = len(shapes) == len(call.shapes) and all(
-            _same_but_rows(before, after, self.n, self.k)
+            same_but_rows(before, after, self.n, self.k)
             for before, after in zip(call.shapes, shapes, strict=True)
         )
         # The size of what is drawn anew is among its settings.
@@ -191,9 +192,9 @@ class _Answering(_Mode):
         if self.check:
             computed = func(*args, **(kwargs or {}))
             outputs = computed if isinstance(computed, tuple) else (computed,)
-            dims = _row_dims(call.outputs, outputs, self.n, self.k)
+            dims = row_dims(call.outputs, outputs, self.n, self.k)
             answer = dims and self._take(call.outputs, dims)
-            if not answer or not all(map(_close, answer, outputs)):
+            if not answer or not all(map(close, answer, outputs)):
                 self.learned[self.number] = None
                 return computed
             self.learned[self.number] = dims
@@ -204,13 +205,13 @@ class _Answering(_Mode):
 
     def _take(self, outputs: Sequence[Any], dims: Sequence[int | None]) -> tuple[Any, ...]:
         return tuple(
-            output if dim is None else _rows_of(output, dim, self.n, self.rows)
+            output if dim is None else along(output, dim, self.n, self.rows)
             for output, dim in zip(outputs, dims, strict=True)
         )
 
     def _redraw(self, call: _Call, args: Any) -> Any:
         size = torch.Size(args[0].shape if isinstance(args[0], Tensor) else args[0])
-        dim = _row_dim(call.outputs[0].shape, size, self.n, self.k)
+        dim = row_dim(call.outputs[0].shape, size, self.n, self.k)
         if dim is None and size != call.outputs[0].shape:
             raise NotRowWise(f"it draws other random numbers for a part ({call.operation})")
         answer = self._take(call.outputs, [dim] * len(call.outputs))
@@ -296,7 +297,7 @@ class TwoPasses:
         if self._check:
             self._chance.compare()
             before = tree_leaves(rows_of(outputs, rows, self._n))
-            if not all(map(_close, before, tree_leaves(again))):
+            if not all(map(close, before, tree_leaves(again))):
                 raise NotRowWise("an output changes with the other rows of the batch")
         return again
 
@@ -349,104 +350,10 @@ def _torch_states() -> list[Tensor]:
     return [torch.get_rng_state(), *cuda]
 
 
-def rows_of(values: T, rows: Tensor, n: int) -> T:
-    """The candidates at ``rows`` of inputs or outputs of n, each of which may hold several."""
-
-    def take(value: Tensor) -> Tensor:
-        return value.index_select(0, _places(rows, len(value) // n))
-
-    if isinstance(values, Tensor):
-        return take(values)  # type: ignore[return-value]
-    if isinstance(values, list | tuple | dict):
-        return tree_map_only(Tensor, take, values)
-    # Sentences, or what else can be indexed like a tensor.
-    return values[_places(rows, len(values) // n)]  # type: ignore[arg-type,index]
-
-
-def replaced(outputs: T, rows: Tensor, part: T, n: int) -> T:
-    """The outputs of n candidates with those of ``rows`` replaced by ``part``."""
-
-    def put(whole: Any, new: Any) -> Any:
-        if not isinstance(whole, Tensor):
-            return whole
-        return whole.to(new.dtype).index_copy(0, _places(rows, len(whole) // n), new)
-
-    return put(outputs, part) if isinstance(outputs, Tensor) else tree_map(put, outputs, part)
-
-
-def _places(rows: Tensor, each: int) -> Tensor:
-    if each == 1:
-        return rows
-    return (rows[:, None] * each + torch.arange(each, device=rows.device)).flatten()
-
-
 def _arguments(args: Any, kwargs: Any) -> tuple[list[torch.Size], list[Any]]:
     every = (*args, *kwargs.values()) if kwargs else args
     shapes = [value.shape for value in every if isinstance(value, Tensor)]
     return shapes, [value for value in every if not isinstance(value, Tensor)]
-
-
-def _row_dim(before: torch.Size, after: torch.Size, n: int, k: int) -> int | None:
-    """The one dimension that went from a multiple of n to the same multiple of k."""
-    if len(before) != len(after):
-        return None
-    other = [dim for dim, (b, a) in enumerate(zip(before, after, strict=True)) if a != b]
-    fits = len(other) == 1 and before[other[0]] % n == 0
-    return other[0] if fits and before[other[0]] * k == after[other[0]] * n else None
-
-
-def _same_but_rows(before: torch.Size, after: torch.Size, n: int, k: int) -> bool:
-    return before == after or _row_dim(before, after, n, k) is not None
-
-
-def _row_dims(
-    before: Sequence[Any], after: Sequence[Any], n: int, k: int
-) -> Sequence[int | None] | None:
-    dims: list[int | None] = []
-    for one, other in zip(before, after, strict=True):
-        if not isinstance(one, Tensor) or one.shape == other.shape:
-            dims.append(None)
-            continue
-        dim = _row_dim(one.shape, other.shape, n, k)
-        if dim is None:
-            return None
-        dims.append(dim)
-    return dims
-
-
-def _rows_of(whole: Tensor, dim: int, n: int, rows: Tensor) -> Tensor:
-    """Candidates along one dimension, in which each may take several places in turn."""
-    if dim == 0 and whole.is_contiguous():
-        if len(whole) == n:
-            return whole.index_select(0, rows)
-        return whole.view(n, -1).index_select(0, rows).view(-1, *whole.shape[1:])
-    # In the order of memory, so that the answer lies there as the whole does (channels last).
-    order = sorted(range(whole.ndim), key=whole.stride, reverse=True)
-    place = order.index(dim)
-    parts = whole.permute(order).unflatten(place, (n, -1)).index_select(place, rows)
-    return parts.flatten(place, place + 1).permute([order.index(d) for d in range(whole.ndim)])
-
-
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-_COARSE = 5e-2  # 16 bits; and TF32, which GPUs use for convolutions
-
-
-def _close(one: Any, other: Any) -> bool:
-    """Whether two tensors agree but for rounding. Waits for the device; at checks alone."""
-    if not isinstance(one, Tensor):
-        return bool(one == other)
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    if one.numel() == 0:
-        return True
-    apart, scale = (one - other).abs().max(), one.abs().max()
-    if not torch.isfinite(scale):
-        return True  # the run has come to its end, and will say so
-    exact = one.dtype is torch.float64 or not one.is_cuda
-    tolerance = _TOLERANCE.get(one.dtype, _COARSE) if exact else _COARSE
-    return bool(apart <= tolerance * scale)
 
 
 def _one_or_all(outputs: tuple[Any, ...]) -> Any:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from minesweep.backward.choice import AGAIN, FULL, ROWS, choose, is_compiled, still_statistics
-from minesweep.backward.two_passes import NotRowWise, TwoPasses, replaced, rows_of
+from minesweep.backward.rows import replaced, rows_of
+from minesweep.backward.two_passes import NotRowWise, TwoPasses
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
 from minesweep.miners.base import Miner, Pool

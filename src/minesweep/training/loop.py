@@ -90,6 +90,9 @@ class Trainer:
         self.rule = cfg.trainer.early_terminate and build(
             cfg.trainer, "early_terminate", folder=folder.path
         )
+        # Read once: a look into the configuration costs as much as a small operation.
+        self.clip = cfg.trainer.gradient_clip
+        self.bf16 = str(cfg.trainer.precision) == "bf16"
         self.step = 0
         self.rate = 0.0
         self.stopped = False
@@ -198,8 +201,8 @@ class Trainer:
             # run before it reaches the weights.
             if parallel.largest(not finite, batch.labels.device):
                 raise self._not_finite(outcome)
-        if self.cfg.trainer.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.learned, self.cfg.trainer.gradient_clip)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.learned, self.clip)
         self.rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.scheduler.step()
@@ -222,7 +225,7 @@ class Trainer:
         return propose(self.pool, step)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if str(self.cfg.trainer.precision) == "bf16":
+        if self.bf16:
             return torch.autocast(self.data.train.device.type, torch.bfloat16)
         return nullcontext()
 
