@@ -137,7 +137,8 @@ class Cell:
             times[name],
             times["exact"],
             most=0.5,
-            note=f"{name}: recall {found:.3f}, spread {self.spread:g} around the centres",
+            note=f"{name}: recall {found:.3f}, spread {self.spread:g} around the centres"
+            + ("; that many are searched exactly" if 4 * self.probes >= self.classes else ""),
         )
         return [unfiltered, filtered, approximate]
 
