@@ -81,6 +81,9 @@ class WandbServer(Backend):
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": API_KEY,
             "WANDB_ERROR_REPORTING": "false",  # it would go to a public host
+            # A machine that is busy with the other tests can take its time to answer.
+            "WANDB_INIT_TIMEOUT": "250",
+            "WANDB_HTTP_TIMEOUT": "200",
             "NETRC": str(self.folder / "netrc"),
             # The agent's ${interpreter} is whatever `python` comes first here.
             "PATH": f"{Path(python).parent}{os.pathsep}{inherited.get('PATH', '')}",
