@@ -16,7 +16,7 @@ from minesweep.models.mlp import MLP
 from minesweep.objectives import CrossEntropy
 
 CLASSES = 5
-NARROW = (32, 32, 64, 64)
+NARROW = (32, 32, 64, 128)
 IMAGES = {"input_shape": (3, 32, 32), "num_classes": CLASSES}
 
 

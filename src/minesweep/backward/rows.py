@@ -75,7 +75,8 @@ def row_dims(
 
 def along(whole: Tensor, dim: int, n: int, rows: Tensor) -> Tensor:
     """Candidates along one dimension, in which each may take several places in turn."""
-    if dim == 0 and whole.is_contiguous():
+    # (One pixel with the channels last counts as contiguous, and other kernels run for it.)
+    if dim == 0 and whole.is_contiguous() and whole.stride(-1) == 1:
         if len(whole) == n:
             return whole.index_select(0, rows)
         return whole.view(n, -1).index_select(0, rows).view(-1, *whole.shape[1:])
