@@ -18,7 +18,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,7 +105,7 @@ class _Call:
 class _Mode(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Else torch wraps each call of ours, at twice the price. Nothing is compiled meanwhile.
+        # Else torch wraps each call of ours, at twice the price. (It does not compile them.)
         return False
 
 
@@ -269,7 +269,8 @@ class TwoPasses:
             if not self.remember:
                 outputs = by(model, inputs) if by else model(inputs)
             else:
-                with self._watched(model), _eager(), _Remembering(self._calls):
+                watched = self._watched(model) if self._check else nullcontext()
+                with watched, _Remembering(self._calls):
                     outputs = model(inputs)
         # Weights that autocast has cast without a graph would be found again in the next pass.
         torch.clear_autocast_cache()
@@ -291,7 +292,7 @@ class TwoPasses:
         if not self.remember:
             return model(part)
         answering = _Answering(self._calls, rows, self._n, self._learned, self._check)
-        with _eager(), answering:
+        with answering:
             again = model(part)
         self._calls = []
         if self._check:
@@ -304,9 +305,6 @@ class TwoPasses:
     @contextmanager
     def _watched(self, model: nn.Module) -> Iterator[None]:
         """Checks that a forward pass leaves no trace in the model, and takes note of chance."""
-        if not self._check:
-            yield
-            return
         before = {name: (b, b.clone()) for name, b in model.named_buffers()}
         self._chance = _Chance()
         yield
@@ -315,11 +313,6 @@ class TwoPasses:
             same, copy = before.get(name, (None, None))
             if same is not buffer or copy is None or not torch.equal(copy, buffer):
                 raise NotRowWise(f"its buffer {name} changes with each forward pass")
-
-
-def _eager() -> AbstractContextManager[None]:
-    """A function of the model's own that is compiled runs as it was written."""
-    return torch.compiler.set_stance("force_eager")
 
 
 class _Chance:
