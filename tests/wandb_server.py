@@ -162,8 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def wandb_server(tmp_path: Path) -> Iterator[WandbServer]:
     """A W&B server of the test's own; a fault inside it fails the test."""
-    with WandbServer(tmp_path / "wandb_client") as server:
-        yield server
-        if "wandb" in sys.modules:  # the test used wandb in this process: end its service
+
+    def forget() -> None:
+        """End the service of this process, if it used wandb: it knows the server it began with."""
+        if "wandb" in sys.modules:
             sys.modules["wandb"].teardown()
+
+    with WandbServer(tmp_path / "wandb_client") as server:
+        forget()
+        yield server
+        forget()
     assert not server.errors
