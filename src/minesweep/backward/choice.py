@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +125,16 @@ def _undone(model: nn.Module) -> Iterator[None]:
     np.random.set_state(numpy)
 
 
+def still_statistics(model: nn.Module, still: bool = True) -> AbstractContextManager[None]:
+    """While entered, BatchNorm in train mode leaves its running statistics as they are."""
+    return _still(model) if still else nullcontext()
+
+
 @contextmanager
-def still_statistics(model: nn.Module, still: bool = True) -> Iterator[None]:
-    """BatchNorm in train mode leaves its running statistics as they are."""
+def _still(model: nn.Module) -> Iterator[None]:
     layers = [
         layer
-        for layer in (model.modules() if still else ())
+        for layer in model.modules()
         if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
     ]
     for layer in layers:

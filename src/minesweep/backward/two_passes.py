@@ -18,7 +18,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,7 +105,7 @@ class _Call:
 class _Mode(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Else torch wraps each call of ours, at twice the price. (It does not compile them.)
+        # Else torch wraps each call of ours, at twice the price; nothing is compiled meanwhile.
         return False
 
 
@@ -270,7 +270,7 @@ class TwoPasses:
                 outputs = by(model, inputs) if by else model(inputs)
             else:
                 watched = self._watched(model) if self._check else nullcontext()
-                with watched, _Remembering(self._calls):
+                with watched, _eager(), _Remembering(self._calls):
                     outputs = model(inputs)
         # Weights that autocast has cast without a graph would be found again in the next pass.
         torch.clear_autocast_cache()
@@ -292,7 +292,7 @@ class TwoPasses:
         if not self.remember:
             return model(part)
         answering = _Answering(self._calls, rows, self._n, self._learned, self._check)
-        with answering:
+        with _eager(), answering:
             again = model(part)
         self._calls = []
         if self._check:
@@ -313,6 +313,11 @@ class TwoPasses:
             same, copy = before.get(name, (None, None))
             if same is not buffer or copy is None or not torch.equal(copy, buffer):
                 raise NotRowWise(f"its buffer {name} changes with each forward pass")
+
+
+def _eager() -> AbstractContextManager[None]:
+    """A function of the model's own that is compiled runs as it was written."""
+    return torch.compiler.set_stance("force_eager")
 
 
 class _Chance:
