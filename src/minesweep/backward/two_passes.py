@@ -18,7 +18,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,7 +105,7 @@ class _Call:
 class _Mode(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Else torch wraps each call of ours, at twice the price; nothing is compiled meanwhile.
+        # Else torch wraps each call of ours, at twice the price. Nothing is compiled meanwhile.
         return False
 
 
@@ -269,8 +269,7 @@ class TwoPasses:
             if not self.remember:
                 outputs = by(model, inputs) if by else model(inputs)
             else:
-                watched = self._watched(model) if self._check else nullcontext()
-                with watched, _eager(), _Remembering(self._calls):
+                with self._watched(model), _eager(), _Remembering(self._calls):
                     outputs = model(inputs)
         # Weights that autocast has cast without a graph would be found again in the next pass.
         torch.clear_autocast_cache()
@@ -305,6 +304,9 @@ class TwoPasses:
     @contextmanager
     def _watched(self, model: nn.Module) -> Iterator[None]:
         """Checks that a forward pass leaves no trace in the model, and takes note of chance."""
+        if not self._check:
+            yield
+            return
         before = {name: (b, b.clone()) for name, b in model.named_buffers()}
         self._chance = _Chance()
         yield
