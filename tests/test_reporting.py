@@ -25,6 +25,7 @@ from minesweep.reporting.statistics import (
     holm,
     interval,
     paired,
+    resolvable,
 )
 from minesweep.reporting.study import read_study
 from minesweep.reporting.verdict import answer
@@ -73,6 +74,16 @@ def test_holm_is_the_closed_test_of_bonferroni(p: list[float]) -> None:
     for i, corrected in enumerate(holm(p)):
         held = [[p[j] for j in range(len(p)) if s >> j & 1] for s in sets if s >> i & 1]
         assert corrected == pytest.approx(max(min(1.0, len(h) * min(h)) for h in held))
+
+
+@pytest.mark.parametrize(("n", "spread"), [(3, 0.4), (5, 1.0), (12, 2.5)])
+def test_what_can_be_resolved_is_seen_four_times_in_five(n: int, spread: float) -> None:
+    draws = np.random.default_rng(0).normal(size=(20_000, n)) * spread
+    # Its size follows from the true spread here; a report has to guess that from its seeds.
+    half = stats.t.ppf(0.975, n - 1) * spread / np.sqrt(n)
+    shifted = draws + resolvable(half, n)
+    seen = stats.ttest_1samp(shifted, 0, axis=1).pvalue < 0.05
+    assert (seen & (shifted.mean(1) > 0)).mean() == pytest.approx(0.8, abs=0.015)
 
 
 def test_holm_leaves_out_what_was_not_tested() -> None:
@@ -163,6 +174,13 @@ def test_does_it_help(tmp_path: Path) -> None:
     assert "no difference seen (difference " in text
     assert text.endswith("5 seeds) with ohem k=768.")
     assert "at equal samples backpropagated (12,800)" in result.verdict.sentences[0]
+
+
+def test_a_report_says_what_it_could_have_shown(tmp_path: Path) -> None:
+    result = analyse(ohem_study(tmp_path / "help", {128: 0.014}))
+    half = stats.sem(0.014 + 0.1 * NOISE[1, :5]) * stats.t.ppf(0.975, 4)
+    (note,) = [note for note in result.notes if "would be seen 80% of the time" in note]
+    assert f"is {100 * resolvable(half, 5):.2f} points" in note
 
 
 def test_not_sure_where_holm_takes_back_what_an_interval_says() -> None:

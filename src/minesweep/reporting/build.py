@@ -27,9 +27,9 @@ from minesweep.reporting.settings import (
     read_settings,
     smaller_wins,
 )
-from minesweep.reporting.statistics import Choice, choose, compare, summarise
+from minesweep.reporting.statistics import POWER, Choice, choose, compare, resolvable, summarise
 from minesweep.reporting.study import DERIVED, Study, read_study
-from minesweep.reporting.units import lower_is_better, words
+from minesweep.reporting.units import lower_is_better, unit, words
 from minesweep.reporting.verdict import UNEQUAL, Verdict, answer, conclude
 from minesweep.reporting.views import Made, make_views
 
@@ -151,6 +151,7 @@ def analyse(
         notes.append(
             f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
         )
+    _note_resolution(comparisons[comparisons["measure"] == settings.metric], settings, notes)
     verdict = _verdict(runs, arms, settings, measures, comparisons)
     views = make_views(study, settings, runs, arms, step_seconds, notes)
     return Report(
@@ -300,6 +301,22 @@ def _note_seeds(runs: pd.DataFrame, arms: list[Arm], notes: list[str]) -> None:
         notes.append(f"Not every arm has all {len(every)} seeds: {'; '.join(short)}.")
     if len(every) == 1:
         notes.append("One seed: there are no intervals, and nothing can be concluded.")
+
+
+def _note_resolution(main: pd.DataFrame, settings: Settings, notes: list[str]) -> None:
+    """What the comparisons could have shown."""
+    held = main.dropna(subset=["low", "high"])
+    held = held[held["high"] > held["low"]]
+    if held.empty:
+        return
+    least = [resolvable((row.high - row.low) / 2, row.n) for row in held.itertuples(index=False)]
+    u = unit(settings.metric)
+    low, high = u.size(min(least)), u.size(max(least))
+    notes.append(
+        f"With the spread and the number of seeds seen here, the difference that would be seen "
+        f"{POWER:.0%} of the time, uncorrected, is "
+        + (f"{low}." if low == high else f"{low} to {high}, by the arm.")
+    )
 
 
 def _price(runs: pd.DataFrame, main: pd.DataFrame) -> str:

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from minesweep.reporting import tables
+from minesweep.reporting.statistics import band
 from minesweep.training.folder import write_atomically
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ _BLOCK = re.compile(r"(<!-- begin (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)"
 
 
 def keep(report: Report, folder: Path) -> list[Path]:
-    """Writes what a study showed: ``<study>.md`` to read, three CSV files to compute with.
+    """Writes what a study showed: ``<study>.md`` to read, CSV files to compute with.
 
     Args:
         report: The study's report.
@@ -40,6 +43,10 @@ def keep(report: Report, folder: Path) -> list[Path]:
             list(report.runs.columns), list(report.runs.itertuples(index=False))
         ),
     }
+    curve = curves(report)
+    if len(curve):
+        columns, rows = list(curve.columns), list(curve.itertuples(index=False))
+        texts[f"{name}_curves.csv"] = tables.to_csv(columns, rows)
     for file, content in texts.items():
         write_atomically(folder / file, content)
     written = [folder / file for file in texts]
@@ -52,8 +59,14 @@ def keep(report: Report, folder: Path) -> list[Path]:
     return written
 
 
+def curves(report: Report) -> pd.DataFrame:
+    """The study's validation metric over the steps: mean and interval of each arm."""
+    arm_of = dict(zip(report.runs["run"], report.runs["arm"], strict=True))
+    return band(report.study.curves, arm_of, report.settings.validation)
+
+
 def text(report: Report) -> str:
-    """The answer, the table of the main measure, what a reader has to know, the provenance."""
+    """The answer, the table of the main and the further measures, notes, the provenance."""
     facts = {key: held.most_common(1)[0][0] for key, held in report.study.provenance.items()}
     versions = [f"{key[9:]} {facts[key]}" for key in ("versions.python", "versions.torch")]
     made = (
@@ -64,7 +77,7 @@ def text(report: Report) -> str:
         "\n\n".join(
             [
                 tables.escape_markdown(report.verdict.overall),
-                tables.to_markdown(tables.means(report, measures=1)),
+                tables.to_markdown(tables.means(report, report.settings.further)),
                 "\n".join(f"- {tables.escape_markdown(note)}" for note in [*report.notes, made]),
             ]
         )

@@ -1,6 +1,6 @@
-"""The README's three pictures, from the stored results: ``python -m minesweep.reporting.pictures``.
+"""The README's pictures, from the stored results: ``python -m minesweep.reporting.pictures``.
 
-Each reads one ``results/<study>.csv`` and is written to ``docs/<name>.png``.
+Each reads one table of a study in ``results/`` and is written to ``docs/<name>.png``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def draw_all(results: Path, docs: Path) -> list[Path]:
     """Writes the pictures.
 
     Args:
-        results: Where ``nk_noise.csv``, ``nk_controlled.csv`` and ``margin.csv`` lie.
+        results: Where the tables of ``PICTURES`` lie.
         docs: Where to.
 
     Raises:
@@ -34,9 +34,10 @@ def draw_all(results: Path, docs: Path) -> list[Path]:
     """
     docs.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, (study, picture) in PICTURES.items():
-        path = results / f"{study}.csv"
+    for name, (table, picture) in PICTURES.items():
+        path = results / f"{table}.csv"
         if not path.exists():
+            study = table.removesuffix("_curves")
             raise UserError(f"{path} is missing: python src/report.py runs/{study} --keep results")
         out = io.BytesIO()
         picture(pd.read_csv(path)).savefig(out, format="png", dpi=110)
@@ -110,12 +111,36 @@ def margin(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def mochi(curves: pd.DataFrame) -> Figure:
+    """kNN accuracy over the steps, one line an arm that was trained; the others are levels."""
+    figure, axes = _axes()
+    lines = {str(arm): rows for arm, rows in curves.groupby("arm", sort=False)}
+    for style, (arm, rows) in enumerate(lines.items()):
+        look, mean = _style(style), 100 * rows["mean"]
+        if len(rows) == 1:
+            axes.axhline(mean.iloc[0], color=look["color"], ls="--", lw=1.2)
+            told = "raw pixels" if "pixels" in arm else "untrained, BatchNorm calibrated"
+            axes.annotate(told, (30, mean.iloc[0] + 0.15), fontsize=8)
+            continue
+        label = " ".join(word for word in arm.split() if not word.startswith(("model=", "lr=")))
+        axes.plot(rows["step"], mean, label=label, **look)
+        axes.fill_between(
+            rows["step"], 100 * rows["low"], 100 * rows["high"], color=look["color"], alpha=0.06
+        )
+    axes.set_xlim(left=0)
+    axes.set(xlabel="steps of 64 images", ylabel="kNN accuracy, validation (%)")
+    axes.set_title("MoCHi and MoCo on Caltech-101, 64 px", fontsize=10)
+    axes.legend(fontsize=7, loc="lower right")
+    return figure
+
+
 PICTURES = {
     "noise": ("nk_noise", noise),
     "seconds": ("nk_controlled", seconds),
     "margin": ("margin", margin),
+    "mochi": ("mochi_curves", mochi),
 }
-"""By name: the study, and what draws its table."""
+"""By name: the table, and what draws it."""
 
 
 def _axes() -> tuple[Figure, Axes]:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 CONFIDENCE = 0.95
+POWER = 0.8
+"""Chance with which a difference that can be resolved would be seen."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,20 @@ def paired(arm: pd.Series, baseline: pd.Series) -> Interval:
     return interval(
         arm.loc[seeds].to_numpy(dtype=float) - baseline.loc[seeds].to_numpy(dtype=float)
     )
+
+
+def resolvable(half: float, n: int) -> float:
+    """The least true difference that so many seeds would show, with a chance of ``POWER``.
+
+    Shown: by a 95 % interval that leaves out zero, before any correction. The spread of the
+    paired differences is taken to be the one seen; with few seeds that is itself a guess.
+
+    Args:
+        half: Half the width of the 95 % t-interval over seeds.
+        n: Number of seeds.
+    """
+    edge = stdtrit(n - 1, 0.5 + CONFIDENCE / 2)
+    return float(nctdtrinc(n - 1, 1 - POWER, edge) * half / edge)
 
 
 def holm(p: Sequence[float]) -> list[float]:

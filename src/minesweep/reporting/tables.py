@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,13 +41,13 @@ def clean(text: Any) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
-def means(report: Report, measures: int | None = None) -> Table:
-    """One row an arm: its settings, the number of seeds, the (first ``measures``) measures, the
-    main difference."""
-    shown = report.measures[:measures]
+def means(report: Report, names: Collection[str] | None = None) -> Table:
+    """One row an arm: its settings, the number of seeds, the measures (the main one and, of the
+    others, those of ``names``; None: all), the main difference."""
+    main = report.measures[0]
+    shown = [m for m in report.measures if names is None or m is main or m.name in names]
     keys = list(report.arms[0].values)
     short = short_names(keys)
-    main = report.measures[0]
     compared = bool(report.baselines)
     columns = [*(short[key] for key in keys), "seeds", main.title]
     if compared:
@@ -211,7 +211,7 @@ def print_report(report: Report) -> None:
     if not console.is_terminal:
         console.width = 160
     # A terminal is narrow: the other measures are in the files.
-    console.print(to_console(means(report, measures=1)))
+    console.print(to_console(means(report, names=())))
     for note in report.notes:
         console.print(clean(note), markup=False)
     for problem in report.study.problems[:10]:
