@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, on_digits
 from test_training import only_run, results
 
 from minesweep.tracking.journal import read_rows
@@ -22,15 +23,15 @@ CHOSEN = [
     "trainer.batch_size=64",
     "trainer.eval_every=40",
     "trainer.checkpoint_every=20",
-    "miner=selective_backprop",
 ]
 
 
-def start(study: str, steps: int, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(ROOT / "src" / "train.py"), *CHOSEN, *more]
+def start(study: str, steps: int, miner: str = "selective_backprop") -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(ROOT / "src" / "train.py"), f"miner={miner}", *CHOSEN]
     return subprocess.Popen(
-        [*command, f"study={study}", f"trainer.max_steps={steps}"],
+        [*command, *on_digits(miner), f"study={study}", f"trainer.max_steps={steps}"],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},  # a dataset of the tests
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -59,24 +60,27 @@ def test_a_signal_writes_a_checkpoint(number: int, status: int, runs_dir: Path) 
     assert last.name == f"step-{state['step']:08d}.pt"
 
 
-def kill_and_resume(runs_dir: Path, kills: int, steps: int) -> None:
-    assert start("whole", steps).wait(120) == 0
+def kill_and_resume(
+    runs_dir: Path, kills: int, steps: int, miner: str = "selective_backprop"
+) -> None:
+    assert start("whole", steps, miner).wait(120) == 0
     draw, killed = random.Random(0), 0
     # Rows of the whole run over the kills: each process gets about that far beyond the last.
     stride = len(read_rows(only_run(runs_dir, "whole") / "journal.jsonl")) // (kills + 1)
     for attempt in range(kills):
-        process = start("killed", steps)
+        process = start("killed", steps, miner)
         wait_for_rows(runs_dir, "killed", attempt * stride + draw.randint(1, stride), process)
         time.sleep(draw.random() * 0.02)
         process.kill()
         killed += process.wait() == -signal.SIGKILL
     assert killed == kills
-    assert start("killed", steps).wait(120) == 0
+    assert start("killed", steps, miner).wait(120) == 0
     assert results(only_run(runs_dir, "whole")) == results(only_run(runs_dir, "killed"))
 
 
-def test_sigkill_and_resume_bit_for_bit(runs_dir: Path) -> None:
-    kill_and_resume(runs_dir, kills=2, steps=400)
+@pytest.mark.parametrize("miner", ["selective_backprop", "mochi"])
+def test_sigkill_and_resume_bit_for_bit(miner: str, runs_dir: Path) -> None:
+    kill_and_resume(runs_dir, kills=2, steps=400, miner=miner)
 
 
 @pytest.mark.slow

@@ -51,6 +51,9 @@ def results(folder: Path) -> tuple[Any, ...]:
     summary = json.loads((folder / "summary.json").read_text())
     weights = {name: w.numpy().tobytes() for name, w in state["model"].items()}
     weights["examples"] = state["diagnostics"]["examples"].numpy().tobytes()
+    # What an objective learns or remembers: a queue and its pointer, a key encoder.
+    held = {name: x for name, x in state["objective"].items() if isinstance(x, torch.Tensor)}
+    weights |= {f"objective.{name}": x.numpy().tobytes() for name, x in held.items()}
     records = [(folder / f"{name}.jsonl").read_bytes() for name in ("journal", "mined")]
     return weights, records, summary
 
