@@ -49,9 +49,7 @@ class Ohem(Miner):
             raise UserError(f"k={k} after the hardest {first} is more than the n={n} candidates")
         # A stable sort, not topk, whose order among equal losses is left open.
         hardest = torch.argsort(scores, descending=True, stable=True)
-        weights = torch.zeros_like(scores)
-        weights[hardest[first : first + k]] = 1
-        return weights
+        return torch.zeros_like(scores).index_fill_(0, hardest[first : first + k], 1)
 
     def selected(self, n: int) -> int | None:
         return chosen_k(n, self.k, self.ratio) if type(self).select is Ohem.select else None

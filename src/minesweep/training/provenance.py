@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import resource
 import subprocess
+import sys
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +32,14 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": parallel.processes(),
     }
+
+
+def peak_memory(device: torch.device) -> int:
+    """MiB that were in use at most: of the GPU, else of this process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
 
 
 @lru_cache

@@ -23,7 +23,7 @@ from minesweep.training.display import Display, summary_table
 from minesweep.training.folder import RunFolder, now, write_atomically
 from minesweep.training.helping import help_first
 from minesweep.training.loop import Trainer
-from minesweep.training.provenance import PROMISED, provenance, sources
+from minesweep.training.provenance import PROMISED, peak_memory, provenance, sources
 from minesweep.training.signals import Interrupted, Signals
 
 DEFAULT_THREADS = torch.get_num_threads()
@@ -109,7 +109,12 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
         write_atomically(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
         for old in checkpoint.steps(folder.checkpoints)[:-1]:
             old.unlink()
-        folder.set_status(state="finished", step=trainer.step, seconds=tracker.elapsed)
+        folder.set_status(
+            state="finished",
+            step=trainer.step,
+            seconds=tracker.elapsed,
+            peak_memory_mib=peak_memory(device),
+        )
         exit_code = 0
     except Interrupted as signal:
         exit_code = int(str(signal.code))
