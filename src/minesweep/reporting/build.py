@@ -305,11 +305,10 @@ def _note_seeds(runs: pd.DataFrame, arms: list[Arm], notes: list[str]) -> None:
 
 def _note_resolution(main: pd.DataFrame, settings: Settings, notes: list[str]) -> None:
     """What the comparisons could have shown."""
-    held = main.dropna(subset=["low", "high"])
-    held = held[held["high"] > held["low"]]
-    if held.empty:
+    rows = [row for row in main.to_dict("records") if row["high"] > row["low"]]
+    if not rows:
         return
-    least = [resolvable((row.high - row.low) / 2, row.n) for row in held.itertuples(index=False)]
+    least = [resolvable((row["high"] - row["low"]) / 2, row["n"]) for row in rows]
     u = unit(settings.metric)
     low, high = u.size(min(least)), u.size(max(least))
     notes.append(
