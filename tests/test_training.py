@@ -299,3 +299,11 @@ def test_a_trained_model_comes_back(train: Train, runs_dir: Path) -> None:
 @pytest.mark.parametrize("miner", choices("miner"))
 def test_every_miner_trains_on_a_gpu(miner: str, train: Train) -> None:
     assert train(f"miner={miner}", *on_digits(miner), "trainer.device=cuda")["step"] == 30
+
+
+def test_a_finished_run_says_how_much_memory_it_took(train: Train, runs_dir: Path) -> None:
+    train()
+    status = json.loads((only_run(runs_dir) / "status.json").read_text())
+    assert status["state"] == "finished"
+    # The interpreter with torch alone takes more than the one, a test never the other.
+    assert 100 < status["peak_memory_mib"] < 20_000
