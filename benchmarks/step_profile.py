@@ -30,11 +30,6 @@ STEPS, NAMED = 50, 0.05
 KINDS = {
     "aten::addmm": "matrix products, forward (addmm)",
     "aten::mm": "matrix products, backward (mm)",
-    "aten::_fused_adam_": "Adam's step",
-    "aten::index_select": "fetching the batch, and of its selected rows (index_select)",
-    "aten::threshold_backward": "ReLU, backward",
-    "aten::clamp_min": "ReLU, forward",
-    "aten::sum": "sums: the bias's gradient, losses",
 }
 OTHERS, HOST = "each other operation below 5 %, together", "Python and dispatch"
 
