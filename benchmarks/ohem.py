@@ -101,20 +101,17 @@ def measured(setup: str, n: int, k: int, rounds: int) -> tuple[list[Row], dict[s
     times = {name: [seconds / steps for seconds in values] for name, values in times.items()}
     kept = {"backward / forward": round(backward / forward, 4), "model": round(model, 4)}
     kept |= {"peak_mib": memory, "ms": {name: _ms(values) for name, values in times.items()}}
-    note = f"b = {backward / forward:.3g}; peak " + ", ".join(
-        f"{name} {mib:.0f}" for name, mib in memory.items()
-    )
+    listed = ", ".join(f"{name} {mib:.0f}" for name, mib in memory.items())
+    note = f"b = {backward / forward:.3g}; peak MiB: {listed}"
     if BY_HAND in times:
-        best = statistics.median(
-            a / b / model for a, b in zip(times[BY_HAND], times["plain"], strict=True)
-        )
-        note += f"; by hand {best:.3g} of the model"
+        ratios = [a / b / model for a, b in zip(times[BY_HAND], times["plain"], strict=True)]
+        note += f"; by hand {statistics.median(ratios):.3g} of the model"
     rows = [
         compare(
             *(what, "plain step on all n", times["rows"], times["plain"]),
             most=goal,
             model=model,
-            note=note + " MiB",
+            note=note,
         )
     ]
     for name, against in (
