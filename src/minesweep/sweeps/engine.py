@@ -20,6 +20,7 @@ from types import FrameType
 
 from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
+from rich.progress import track
 
 from minesweep.errors import UserError
 from minesweep.sweeps.check import announce
@@ -31,6 +32,8 @@ from minesweep.sweeps.trials import trials
 from minesweep.training.folder import RunBusy
 
 Launch = Callable[..., Sequence[JobReturn]]
+MANY = 200
+"""Trials whose check takes seconds, and shows a bar."""
 GRACE_SECONDS, STOP_SECONDS = 2.0, 30.0
 """How long trials in other processes may take to stop: of themselves, and when they are told."""
 
@@ -78,7 +81,10 @@ def run_sweep(
         search = Search(sweep, planner, options)
         planned, total = search.planned, search.total
     else:
-        planned = planner.plan(trials(sweep, options.count, options.seed))
+        wanted = trials(sweep, options.count, options.seed)
+        hidden = len(wanted) < MANY or not console.is_terminal
+        bar = track(wanted, "checking trials", console=console, transient=True, disable=hidden)
+        planned = planner.plan(bar)
         total = len(planned)
     check_metric(sweep, planner.objectives)
     announce(sweep, planned, total, options, console)

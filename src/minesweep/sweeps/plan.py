@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -103,7 +103,7 @@ class Planner:
         """The objectives of the trials so far, one for each class and miner."""
         return self._fitting.values()
 
-    def plan(self, trials: Sequence[Sequence[str]]) -> list[Trial]:
+    def plan(self, trials: Iterable[Sequence[str]]) -> list[Trial]:
         """The trials in order, each computation once.
 
         Raises:
