@@ -32,7 +32,7 @@ SHORT = ["dataset=digits", "trainer.max_steps=50", "trainer.threads=1", "logger=
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = options(str(__doc__), "sweep_overhead", rounds=1)
+    parser = options(str(__doc__), "sweep_overhead", rounds=3)
     parser.add_argument("--trials", type=int, default=12)
     given = parser.parse_args(argv)
     each: dict[str, list[float]] = {"in process": [], "wandb agent": []}
