@@ -26,7 +26,6 @@ class Diagnostics(nn.Module):
     """
 
     last: Tensor
-    reselected: Tensor
     accuracy_sum: Tensor
     accuracy_steps: Tensor
     forward_samples: Tensor
@@ -43,8 +42,8 @@ class Diagnostics(nn.Module):
         long, double = torch.long, torch.double
         # Of each training row, what happened at its last appearance.
         self.register_buffer("last", torch.zeros(len(split), dtype=torch.uint8))
-        # Of this step's rows that were selected at their last appearance: how many are again.
-        self.register_buffer("reselected", torch.zeros(2, dtype=long))
+        # Which of this step's rows were selected at their last appearance; for its own row alone.
+        self._before = torch.empty(0, dtype=torch.bool)
         self.register_buffer("accuracy_sum", torch.zeros((), dtype=double))
         self.register_buffer("accuracy_steps", torch.zeros((), dtype=long))
         self.register_buffer("forward_samples", torch.zeros((), dtype=long))
@@ -67,9 +66,7 @@ class Diagnostics(nn.Module):
         self.backward_samples += selected.sum()
         if batch.rows.dim() != 1:
             return  # a pair is hardly ever seen twice
-        before = self.last[batch.rows] == SELECTED
-        self.reselected[0] = (before & selected).sum()
-        self.reselected[1] = before.sum()
+        self._before = self.last[batch.rows] == SELECTED
         self.last[batch.rows] = selected.to(torch.uint8) + PASSED
         scores = outcome.scores.float()
         seen = torch.stack([torch.ones_like(scores), selected.float(), scores], 1)
@@ -119,7 +116,8 @@ class Diagnostics(nn.Module):
         }
         if batch.rows.dim() != 1:
             return values
-        values["mining/reselected"] = self.reselected[0] / self.reselected[1]
+        again = (self._before & (weights > 0)).sum()
+        values["mining/reselected"] = again / self._before.sum()
         if self.flipped is not None:
             values["mining/flipped_share"] = (self.flipped[batch.rows] * weights).sum() / count
         if self.num_classes <= MOST_CLASSES:
