@@ -201,7 +201,8 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule, looks: int = 9
         The decision. What lies beyond the look that answers is not looked at.
     """
     d = np.asarray(differences, dtype=float)
-    nothing = Decision(Answer.NOT_SURE, 0, *([math.nan] * 5), False, rule.looks[0])
+    no = math.nan
+    nothing = Decision(Answer.NOT_SURE, 0, no, no, no, no, no, False, rule.looks[0])
     decision = nothing
     for k, (n, level) in enumerate(zip(rule.looks, rule.levels, strict=True)):
         if n > len(d) or k >= looks:
