@@ -18,8 +18,9 @@ from omegaconf import DictConfig
 from sweeping import ROOT, pretend
 
 from minesweep.config.compose import CONF
-from minesweep.sweeps.engine import Options, run_sweep
+from minesweep.sweeps.engine import run_sweep
 from minesweep.sweeps.plan import Trial
+from minesweep.sweeps.runner import Options
 
 
 @pytest.fixture

@@ -55,7 +55,8 @@ class MinesweepSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
-        from minesweep.sweeps.engine import Options, run_sweep
+        from minesweep.sweeps.engine import run_sweep
+        from minesweep.sweeps.runner import Options
 
         config = self.config
         assert config is not None

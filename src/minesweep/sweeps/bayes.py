@@ -10,20 +10,17 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from minesweep.errors import UserError
 from minesweep.sweeps.parameters import Parameter, write
 from minesweep.sweeps.plan import Planner, Trial, study_folders
+from minesweep.sweeps.runner import Options, Runner
 from minesweep.sweeps.spec import Sweep
 from minesweep.sweeps.trials import choices, limit, random_trial
 from minesweep.training.folder import read_json
-
-if TYPE_CHECKING:
-    from minesweep.sweeps.engine import Options, Runner
-
 
 PROBES = 20
 """How many random points of a search are composed before it starts."""

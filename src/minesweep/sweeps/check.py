@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from minesweep.sweeps.plan import Trial, study_folders
 from minesweep.sweeps.progress import duration
+from minesweep.sweeps.runner import Options
 from minesweep.sweeps.spec import Sweep
 from minesweep.training.folder import RunFolder
-
-if TYPE_CHECKING:
-    from minesweep.sweeps.engine import Options
 
 
 def announce(

@@ -1,0 +1,179 @@
+"""Runs trials through any of Hydra's launchers until each is finished or has failed for good."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from minesweep.errors import UserError
+from minesweep.sweeps.plan import Trial
+from minesweep.training.folder import RunBusy
+
+Launch = Callable[..., Sequence[JobReturn]]
+GRACE_SECONDS, STOP_SECONDS = 2.0, 30.0
+"""How long trials in other processes may take to stop: of themselves, and when they are told."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``src/sweep.py`` was asked for; it explains them."""
+
+    file: str
+    check: bool = False
+    count: int | None = None
+    retries: int = 1
+    seed: int = 0
+    jobs: int = 1
+    fixed: tuple[str, ...] = ()
+
+
+class Runner:
+    """Runs trials until each is finished or has failed for good.
+
+    Args:
+        launch: A Hydra launcher's ``launch``.
+        launcher: Its name.
+        options: ``jobs`` and ``retries`` are heeded.
+    """
+
+    def __init__(self, launch: Launch, launcher: str, options: Options) -> None:
+        self._launch, self._launcher, self._options = launch, launcher, options
+        self._tries: Counter[Path] = Counter()
+        self._jobs_launched = 0
+        self._current: Sequence[Trial] = ()
+        self.reasons: dict[Path, str] = {}
+        """Why a trial failed for good, by its folder."""
+
+    def run(self, trials: Sequence[Trial], wait: bool = True) -> None:
+        """Runs what is not finished; trials that another process runs are left for the end.
+
+        Args:
+            trials: What to run.
+            wait: Whether to wait for those others; else they are left to them.
+        """
+        while pending := [t for t in trials if not t.finished and t.folder not in self.reasons]:
+            busy = []
+            for chunk in self._chunks(pending):
+                # Another process may have finished some since the round began.
+                if waiting := [trial for trial in chunk if not trial.finished]:
+                    busy += self._run_chunk(waiting)
+            if busy and not wait:
+                return
+            if len(busy) == len(pending):
+                while all(trial.busy and not trial.finished for trial in busy):
+                    time.sleep(0.5)
+
+    def _chunks(self, trials: Sequence[Trial]) -> Iterator[Sequence[Trial]]:
+        """What is launched at a time. In process one by one, so that little is asked for twice;
+        a launcher with a queue of its own gets all, submitit's local one starts all it gets."""
+        size = {"basic": 1, "submitit_local": self._options.jobs}.get(self._launcher, len(trials))
+        for start in range(0, len(trials), size):
+            yield trials[start : start + size]
+
+    def _run_chunk(self, chunk: Sequence[Trial]) -> list[Trial]:
+        """Runs some trials; returns those that another process is at."""
+        self._current = chunk
+        try:
+            results: Sequence[JobReturn | None] = self._launch(
+                [list(trial.overrides) for trial in chunk], initial_job_idx=self._jobs_launched
+            )
+        except BrokenProcessPool:
+            # A worker was killed, perhaps for want of memory; its siblings died with it.
+            results = [None] * len(chunk)
+        except _submitit_errors():
+            results = [None] * len(chunk)
+        self._current = ()
+        self._jobs_launched += len(chunk)
+        if all(
+            result is None and not trial.status
+            for trial, result in zip(chunk, results, strict=True)
+        ):
+            raise UserError(
+                f"--launcher {self._launcher}: its processes ended before a trial began"
+            )
+        outcomes = zip(chunk, results, strict=True)
+        return [trial for trial, result in outcomes if self._is_busy(trial, result)]
+
+    def _is_busy(self, trial: Trial, result: JobReturn | None) -> bool:
+        """Notes how a trial ended; True where another process runs it."""
+        error = result._return_value if result and result.status == JobStatus.FAILED else None
+        if trial.finished:
+            return False
+        if isinstance(error, RunBusy) or (result is None and trial.busy):
+            return True
+        status = trial.status
+        if result is None and status.get("state") not in ("running", "failed"):
+            return False  # it never began
+        self._tries[trial.folder] += 1
+        if self._tries[trial.folder] > self._options.retries:
+            if error is not None:
+                reason = f"{type(error).__name__}: {error}"
+            elif result is not None:
+                reason = "the program ended, but the run is not finished"
+            else:
+                reason = status.get("reason") or "its process was killed"
+            self.reasons[trial.folder] = " ".join(reason.split())
+        return False
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """While entered, SIGINT and SIGTERM end the sweep with the shell's status for them.
+
+        A trial in this process answers them itself. Trials in processes of their own are told,
+        and given time for a checkpoint, because a launcher that is interrupted kills them.
+        """
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            for other in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(other, signal.SIG_IGN)
+            if self._launcher != "basic":
+                running = [trial for trial in self._current if trial.busy]
+                # A terminal told them as well; a second signal would cost the checkpoint.
+                running = _wait_for(running, GRACE_SECONDS)
+                if running:
+                    _tell_children(signal.SIGTERM)
+                    _wait_for(running, STOP_SECONDS)
+            raise SystemExit(128 + number)
+
+        old = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def _submitit_errors() -> tuple[type[Exception], ...]:
+    """What submitit raises for a job that ended without a result; nothing if it is not there."""
+    try:
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+    except ImportError:
+        return ()
+    return FailedJobError, UncompletedJobError
+
+
+def _wait_for(trials: Sequence[Trial], seconds: float) -> list[Trial]:
+    """Waits until the trials' processes have let go of them; returns those that have not."""
+    deadline = time.monotonic() + seconds
+    running = [trial for trial in trials if trial.busy]
+    while running and time.monotonic() < deadline:
+        time.sleep(0.1)
+        running = [trial for trial in running if trial.busy]
+    return running
+
+
+def _tell_children(number: int) -> None:
+    """Sends a signal to the processes that this one started (Linux; elsewhere to none)."""
+    for listing in Path("/proc/self/task").glob("*/children"):
+        for child in listing.read_text().split():
+            os.kill(int(child), number)
