@@ -38,7 +38,7 @@ dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, unti
 	$(BIN)/python src/dashboard.py
 
 pictures: $(STAMP) ## The README's pictures, from results/
-	$(BIN)/python -m minesweep.reporting.pictures
+	$(BIN)/python -m minesweep.reporting.show.pictures
 
 test: $(STAMP) ## The tests, without the slow ones
 	$(BIN)/python -m pytest -q -n 2

@@ -20,7 +20,7 @@ from common import RESULTS, Row, duration, show
 
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
-from minesweep.reporting.keep import fill
+from minesweep.reporting.show.keep import fill
 from minesweep.training.folder import write_atomically
 from minesweep.words import nearest
 

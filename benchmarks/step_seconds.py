@@ -24,7 +24,7 @@ from rich.progress import track
 from minesweep.config.build import build
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
-from minesweep.reporting.build import analyse
+from minesweep.reporting.analyse.report import analyse
 from minesweep.training.folder import RunFolder
 from minesweep.training.loop import Trainer
 from minesweep.training.run import load_data

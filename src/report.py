@@ -67,23 +67,19 @@ def of_run(options: argparse.Namespace) -> int:
 def of_study(options: argparse.Namespace) -> int:
     """The study's table, figures and page."""
     # Imported here: --help and a wrong option must answer at once.
-    from minesweep.reporting.build import report
+    from minesweep.reporting.analyse.report import analyse
     from minesweep.reporting.embeddings import write_outdated
-    from minesweep.reporting.tables import print_report
+    from minesweep.reporting.show.tables import print_report
+    from minesweep.reporting.show.write import write
 
-    result = report(
-        options.folder,
-        options.baseline,
-        options.metric,
-        options.group_by,
-        options.output,
-    )
+    result = analyse(options.folder, options.baseline, options.metric, options.group_by)
+    files = write(result, options.output)
     if options.keep:
-        from minesweep.reporting.keep import keep
+        from minesweep.reporting.show.keep import keep
 
-        result.files.extend(keep(result, options.keep))
-    result.files.extend(write_outdated(options.folder))
-    print_report(result)
+        files.extend(keep(result, options.keep))
+    files.extend(write_outdated(options.folder))
+    print_report(result, files)
     return 0
 
 

@@ -32,8 +32,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minesweep.reporting.build.report", lambda folder: None)
-    monkeypatch.setattr("minesweep.reporting.tables.print_report", lambda report: None)
+    monkeypatch.setattr("minesweep.reporting.analyse.report.analyse", lambda folder: None)
+    monkeypatch.setattr("minesweep.reporting.show.write.write", lambda report: [])
+    monkeypatch.setattr("minesweep.reporting.show.tables.print_report", lambda report, files: None)
 
 
 @pytest.fixture

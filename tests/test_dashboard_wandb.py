@@ -70,7 +70,7 @@ def test_a_report_has_the_study_and_its_keys(tmp_path: Path) -> None:
     assert made.title == "Minesweep: nk"
     found = spec(made)
     text = json.dumps(found, ensure_ascii=False)
-    assert report.verdict.overall.split("(")[0] in text
+    assert report.headline.split(":")[0] in text
     runset = re.search(r'"filters": (\{"filterFormat".*?\]\})', text)
     assert runset is not None
     (wanted,) = json.loads(runset[1])["filters"]

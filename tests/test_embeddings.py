@@ -15,8 +15,8 @@ from PIL import Image
 from minesweep.config.compose import compose
 from minesweep.config.identity import identity
 from minesweep.errors import UserError
+from minesweep.pages import PALETTE
 from minesweep.reporting.embeddings import in_three, page, picture, view, write_outdated
-from minesweep.reporting.series import PALETTE
 from minesweep.tracking.embeddings import Examples, Snapshots
 from minesweep.tracking.projector import sheet, smaller
 from minesweep.training.run import run as train_it

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from minesweep.config.checks import check
 from minesweep.config.compose import compose
-from minesweep.reporting.keep import fill
+from minesweep.reporting.show.keep import fill
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -51,7 +51,7 @@ def test_the_make_targets_exist() -> None:
 
 
 def test_the_pictures_are_drawn_from_stored_results(tmp_path: Path) -> None:
-    from minesweep.reporting.pictures import PICTURES, draw_all
+    from minesweep.reporting.show.pictures import PICTURES, draw_all
 
     assert re.findall(r"\]\(docs/(\w+)\.png\)", README) == list(PICTURES)
     for path in draw_all(ROOT / "results", tmp_path):

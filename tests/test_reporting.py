@@ -1,4 +1,4 @@
-"""The report: numbers against scipy, arms, baselines and verdicts."""
+"""The report: numbers against scipy, arms, baselines and answers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from reporting_fixtures import NOISE, SEEDS, config, ohem_study, write_run
 from scipy import stats
 
 from minesweep.errors import UserError
-from minesweep.reporting.build import analyse
-from minesweep.reporting.files import markdown
-from minesweep.reporting.series import rebin
-from minesweep.reporting.statistics import (
+from minesweep.reporting.analyse.answer import fixed
+from minesweep.reporting.analyse.report import analyse
+from minesweep.reporting.analyse.statistics import (
     at_equal_budget,
     band,
     choose,
@@ -27,8 +26,9 @@ from minesweep.reporting.statistics import (
     paired,
     resolvable,
 )
-from minesweep.reporting.study import read_study
-from minesweep.reporting.verdict import answer
+from minesweep.reporting.read.study import read_study
+from minesweep.reporting.show.series import rebin
+from minesweep.reporting.show.write import markdown
 
 # --- the arithmetic -------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ def test_rebin_keeps_the_sum(counts: list[int], low: float, width: float) -> Non
     assert (found >= -1e-9).all()
 
 
-# --- arms, baselines, verdict ---------------------------------------------------------------
+# --- arms, baselines, answers ---------------------------------------------------------------
 
 
 def test_does_it_help(tmp_path: Path) -> None:
@@ -167,13 +167,11 @@ def test_does_it_help(tmp_path: Path) -> None:
     assert row["test/accuracy p_holm"] == pytest.approx(3 * p[0])
     answers = [result.table.loc[f"ohem k={k}", "test/accuracy answer"] for k in (128, 384, 768)]
     assert answers == ["helps", "costs", "no difference seen"]
-    text = result.verdict.overall
-    assert text.startswith("Learning from the hard examples (ohem against random_k at equal samp")
-    assert "it depends: it helps by 1.4" in text
-    assert "it costs 0.6" in text
-    assert "no difference seen (difference " in text
-    assert text.endswith("5 seeds) with ohem k=768.")
-    assert "at equal samples backpropagated (12,800)" in result.verdict.sentences[0]
+    gain = f"{100 * differences.mean():+.2f} points"
+    assert result.headline.startswith(
+        f"Mining helps in 1 of 3 comparisons, costs in 1: ohem k=128 {gain} of test accuracy ["
+    )
+    assert result.headline.endswith("] over random_k, 5 seeds.")
 
 
 def test_a_report_says_what_it_could_have_shown(tmp_path: Path) -> None:
@@ -184,12 +182,13 @@ def test_a_report_says_what_it_could_have_shown(tmp_path: Path) -> None:
 
 
 def test_not_sure_where_holm_takes_back_what_an_interval_says() -> None:
-    row = {"difference": 0.01, "low": 0.001, "high": 0.02, "p_holm": 0.08}
-    assert answer(row) == "not sure"
-    assert answer(row | {"p_holm": 0.04}) == "helps"
-    assert answer(row | {"p_holm": 0.04}, smaller_wins=True) == "costs"
-    assert answer(row | {"low": -0.001}) == "no difference seen"
-    assert answer(row | {"low": math.nan}) == "cannot be said"
+    row = {"arm": "a", "baseline": "b", "n": 5}
+    row |= {"difference": 0.01, "low": 0.001, "high": 0.02, "p_holm": 0.08}
+    assert fixed(row).kind == "not sure"
+    assert fixed(row | {"p_holm": 0.04}).kind == "helps"
+    assert fixed(row | {"p_holm": 0.04}, smaller_wins=True).kind == "costs"
+    assert fixed(row | {"low": -0.001}).kind == "no difference seen"
+    assert fixed(row | {"low": math.nan}).kind == "cannot be said"
 
 
 def test_nk_compares_with_all_of_the_smallest_batch(tmp_path: Path) -> None:
@@ -199,9 +198,9 @@ def test_nk_compares_with_all_of_the_smallest_batch(tmp_path: Path) -> None:
             write_run(study, config("ohem", n, k, seed), accuracy + NOISE[k % 7, seed])
     result = analyse(study)
     assert set(result.baselines.values()) == {"n=512 k=512"}
-    assert "at unequal samples backpropagated (38,400 against 51,200)" in str(result.verdict)
-    # Then the comparison at an equal number is said as well.
-    assert any("at 38,400 samples backpropagated" in s for s in result.verdict.sentences)
+    assert "for 2 x the examples backpropagated" in result.headline
+    # The comparison at an equal number stands in the table of differences.
+    assert any("at 38,400 samples backpropagated" in m.title for m in result.measures)
     assert any("read before their end" in note for note in result.notes)
 
 
@@ -247,7 +246,7 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
     assert result.table["optimizer.lr"].tolist() == [0.01, 0.1]
     assert result.baselines == {"ohem": "random_k"}
     assert any("the edge of what was tried: " in n and "ohem (0.1)" in n for n in result.notes)
-    assert "no difference seen" in result.verdict.overall
+    assert result.headline.startswith("No difference seen: ohem")
     assert any("the same on every seed: random_k; ohem" in note for note in result.notes)
 
 
@@ -300,7 +299,7 @@ def test_only_the_seed_is_averaged_over(tmp_path: Path) -> None:
     result = analyse(tmp_path)
     assert [arm.label for arm in result.arms] == ["all runs"]
     assert result.table["seeds"].tolist() == [3]
-    assert result.verdict.overall.startswith("Nothing is compared: there is one arm")
+    assert result.headline.startswith("Nothing is compared: there is one arm")
     write_run(tmp_path, config(seed=5, dataset__split_seed=5, model__hidden=[512]), 0.5)
     assert [a.label for a in analyse(tmp_path).arms] == [
         "hidden=[1024]",
@@ -323,7 +322,7 @@ def test_what_a_choice_brings_is_no_column(tmp_path: Path) -> None:
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     result = analyse(ohem_study(tmp_path, {128: 0.014}, seeds=[0]))
     assert math.isnan(result.table.loc["ohem", "test/accuracy half"])
-    assert "cannot be said" in result.verdict.overall
+    assert result.headline.startswith("Nothing can be said: ohem +")
     assert any(note.startswith("One seed") for note in result.notes)
     assert "±" not in markdown(result, []).split("\n## ")[1].split("\n", 1)[1]
 
@@ -339,5 +338,5 @@ def test_missing_seeds_are_said(tmp_path: Path) -> None:
 
 def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
     result = analyse(ohem_study(tmp_path, {128: 0.014}), metric="test/loss")
-    assert "it helps by 0.01" in result.verdict.overall
-    assert "points" not in result.verdict.overall
+    assert result.headline.startswith("Mining helps: ohem \N{MINUS SIGN}0.01")
+    assert "points" not in result.headline

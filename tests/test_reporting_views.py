@@ -13,9 +13,10 @@ import yaml
 from reporting_fixtures import config, write_run
 
 from minesweep.errors import UserError
-from minesweep.reporting.build import Report, analyse, report
-from minesweep.reporting.page import render
-from minesweep.reporting.views import Curve, Surface, Tradeoff, parse_views
+from minesweep.reporting.analyse.report import Report, analyse
+from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, parse_views
+from minesweep.reporting.show.page import render
+from minesweep.reporting.show.write import write
 
 MARGINS, DIMS = (0.5, 1.0, 2.0), (3, 16)
 
@@ -156,10 +157,10 @@ def test_the_page_and_the_pictures(study: Path) -> None:
         {"kind": "tradeoff", "x": "query_ms", "y": "recall", "by": "normalize"},
     ]
     (study / "report.yaml").write_text(yaml.safe_dump({"views": views}))
-    written = report(study)
-    names = {path.name for path in written.files}
+    found = analyse(study)
+    names = {path.name for path in write(found)}
     assert {"surface-1.png", "tradeoff-2.png"} <= names
-    page = render(written)
+    page = render(found)
     assert page.index('data-kind="tiles"') < page.index('data-kind="curve"')
     assert page.count('id="surface-0-') == 2
     assert "&lt;b&gt;Where" in page

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minesweep.errors import UserError
-from minesweep.reporting.arms import short_names
-from minesweep.reporting.build import Report, analyse
-from minesweep.reporting.series import curve_metrics
-from minesweep.reporting.tables import escape_markdown, means, to_markdown
+from minesweep.reporting.analyse.arms import short_names
+from minesweep.reporting.analyse.report import Report, analyse
+from minesweep.reporting.analyse.views import Surface, Tradeoff
+from minesweep.reporting.show.series import curve_metrics
+from minesweep.reporting.show.tables import escape_markdown, means, to_markdown
 from minesweep.reporting.units import words
-from minesweep.reporting.views import Surface, Tradeoff
 from minesweep.tracking.sections import HISTOGRAMS, SECTIONS
 from minesweep.tracking.weights_and_biases import mode
 
@@ -136,10 +136,10 @@ def study_report(entity: str, project: str, report: Report) -> reports.Report:
         entity=entity,
         project=project,
         title=f"Minesweep: {study}",
-        description=report.verdict.overall[:500],
+        description=report.headline,
         width="fluid",
         blocks=[
-            wr.MarkdownBlock(f"**{escape_markdown(report.verdict.overall)}**"),
+            wr.MarkdownBlock(f"**{escape_markdown(report.headline)}**"),
             wr.MarkdownBlock(to_markdown(means(report))),
             wr.MarkdownBlock(notes),
             wr.PanelGrid(runsets=[runset], panels=panels),

@@ -11,8 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from minesweep import __version__
 from minesweep.dashboard.scan import STATES, RunLine, Scan, moment, scan
-from minesweep.reporting.pages import environment
-from minesweep.reporting.tables import clean
+from minesweep.pages import clean, environment
 from minesweep.reporting.units import DASH, unit, words
 from minesweep.training.folder import write_atomically
 

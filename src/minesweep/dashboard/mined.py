@@ -21,8 +21,8 @@ from minesweep.datasets.base import Data, Split
 from minesweep.datasets.show import Shown, shown
 from minesweep.errors import UserError
 from minesweep.objectives.base import RowObjective
-from minesweep.reporting.pages import environment
-from minesweep.reporting.reading import UnreadableError, read_journal
+from minesweep.pages import environment
+from minesweep.reporting.read.files import UnreadableError, read_journal
 from minesweep.reporting.units import DASH, words
 from minesweep.training import checkpoint
 from minesweep.training.folder import write_atomically

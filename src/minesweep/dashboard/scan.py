@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minesweep.errors import UserError
-from minesweep.reporting.reading import UnreadableError, number, read_json, read_tail
+from minesweep.reporting.read.files import UnreadableError, number, read_json, read_tail
 from minesweep.training.folder import is_locked, write_atomically
 
 CACHE = ".dashboard.json"

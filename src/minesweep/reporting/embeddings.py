@@ -10,10 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from minesweep.errors import UserError
-from minesweep.reporting.pages import data, environment
-from minesweep.reporting.plots import plain
-from minesweep.reporting.series import PALETTE
-from minesweep.reporting.tables import clean
+from minesweep.pages import PALETTE, clean, data, environment
+from minesweep.reporting.show.plots import plain
 from minesweep.tracking.embeddings import FOLDER, Examples, Snapshots
 from minesweep.training.folder import write_atomically
 

@@ -41,6 +41,11 @@ class Unit:
         """``1.40 points``: a difference whose direction the sentence tells."""
         return _dash(x, f"{self._digits(abs(x))}{self.points}")
 
+    def interval(self, x: float, low: float, high: float, word: bool = True) -> str:
+        """``+1.40 points [+1.10, +1.70]``; without an interval, the difference alone."""
+        ends = f" [{self.difference(low, word=False)}, {self.difference(high, word=False)}]"
+        return self.difference(x, word) + ("" if math.isnan(low) or math.isnan(x) else ends)
+
     def _digits(self, x: float, plus: str = "") -> str:
         kind = ".4g" if self.decimals is None else f".{self.decimals}f"
         text = format(x * self.factor, plus + kind)

@@ -95,12 +95,14 @@ def _conclude(
     """Prints the report, then fails where trials did."""
     finished = [trial for trial in planned if trial.finished]
     if finished:
-        from minesweep.reporting.build import report
-        from minesweep.reporting.tables import print_report
+        from minesweep.reporting.analyse.report import analyse
+        from minesweep.reporting.show.tables import print_report
+        from minesweep.reporting.show.write import write
 
         for folder in study_folders(planned):
             try:
-                print_report(report(folder))
+                report = analyse(folder)
+                print_report(report, write(report))
             except UserError as error:
                 console.print(f"no report of {folder}: {error}")
     failed = [trial for trial in planned if trial.folder in runner.reasons]

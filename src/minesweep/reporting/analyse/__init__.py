@@ -1,0 +1,1 @@
+"""A study -> a report: numbers and answers, no layout."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from minesweep.reporting.arms import short_names, show
-from minesweep.reporting.series import (
-    PALETTE,
+from minesweep.pages import PALETTE, clean
+from minesweep.reporting.analyse.arms import short_names, show
+from minesweep.reporting.analyse.views import Surface, Tradeoff
+from minesweep.reporting.show.series import (
     curve_metrics,
     lines,
     loss_histograms,
@@ -18,12 +19,10 @@ from minesweep.reporting.series import (
     seeds_told,
     shown_arms,
 )
-from minesweep.reporting.tables import clean
 from minesweep.reporting.units import unit, words
-from minesweep.reporting.views import Surface, Tradeoff
 
 if TYPE_CHECKING:
-    from minesweep.reporting.build import Report
+    from minesweep.reporting.analyse.report import Report
 
 DASHES = ("-", "--", ":", "-.")
 MOST_HISTOGRAMS = 4
@@ -32,7 +31,7 @@ MOST_HISTOGRAMS = 4
 def draw(report: Report) -> dict[str, bytes]:
     """PNG images by file name."""
     # Here: the views are drawn with this module's means.
-    from minesweep.reporting.view_figures import surface_paper, tradeoff_paper
+    from minesweep.reporting.show.view_figures import surface_paper, tradeoff_paper
 
     made: dict[str, Figure | None] = {}
     for position, view in enumerate(report.views, start=1):

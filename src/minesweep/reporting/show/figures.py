@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from minesweep.reporting.arms import short_names, show
-from minesweep.reporting.series import (
-    PALETTE,
+from minesweep.pages import PALETTE, clean
+from minesweep.reporting.analyse.arms import short_names, show
+from minesweep.reporting.analyse.views import Surface, Tradeoff
+from minesweep.reporting.show.series import (
     LossHistogram,
     curve_metrics,
     lines,
@@ -20,12 +21,10 @@ from minesweep.reporting.series import (
     ranked,
     seeds_told,
 )
-from minesweep.reporting.tables import clean
 from minesweep.reporting.units import unit, words
-from minesweep.reporting.views import Surface, Tradeoff
 
 if TYPE_CHECKING:
-    from minesweep.reporting.build import Report
+    from minesweep.reporting.analyse.report import Report
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 
@@ -64,7 +63,7 @@ def plain(text: Any) -> str:
 def all_figures(report: Report) -> list[Figure]:
     """The figures of a study, in the page's order."""
     # Here: the views are drawn with this module's means.
-    from minesweep.reporting.view_figures import surface_figures, tradeoff_figure
+    from minesweep.reporting.show.view_figures import surface_figures, tradeoff_figure
 
     found = []
     for position, view in enumerate(report.views):

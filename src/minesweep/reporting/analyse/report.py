@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.arms import (
+from minesweep.reporting.analyse.answer import Answer, Price, fixed, headline
+from minesweep.reporting.analyse.arms import (
     Arm,
     default_baseline,
     find_baselines,
@@ -18,8 +20,8 @@ from minesweep.reporting.arms import (
     resolve_key,
     show,
 )
-from minesweep.reporting.measures import Measure, make_measures, read_step_seconds
-from minesweep.reporting.settings import (
+from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
+from minesweep.reporting.analyse.settings import (
     BACKWARD,
     FORWARD,
     Settings,
@@ -27,11 +29,17 @@ from minesweep.reporting.settings import (
     read_settings,
     smaller_wins,
 )
-from minesweep.reporting.statistics import POWER, Choice, choose, compare, resolvable, summarise
-from minesweep.reporting.study import DERIVED, Study, read_study
+from minesweep.reporting.analyse.statistics import (
+    POWER,
+    Choice,
+    choose,
+    compare,
+    resolvable,
+    summarise,
+)
+from minesweep.reporting.analyse.views import Made, make_views
+from minesweep.reporting.read.study import DERIVED, Study, read_study
 from minesweep.reporting.units import lower_is_better, unit, words
-from minesweep.reporting.verdict import UNEQUAL, Verdict, answer, conclude
-from minesweep.reporting.views import Made, make_views
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,12 @@ class Report:
             difference, low, high, p, p_holm and answer of each measure.
         comparisons: One row a measure and an arm.
         choices: What ``best_by`` chose.
-        verdict: The answer.
+        answers: The answers on the main measure.
+        prices: What each compared arm spent, by its label.
+        headline: The study's answer in one sentence.
         notes: What a reader has to know, one sentence each.
         step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
         views: Further figures that the study's ``report.yaml`` asks for.
-        files: What was written.
     """
 
     study: Study
@@ -65,45 +74,17 @@ class Report:
     table: pd.DataFrame
     comparisons: pd.DataFrame
     choices: list[Choice]
-    verdict: Verdict
+    answers: list[Answer]
+    prices: dict[str, Price]
+    headline: str
     notes: list[str]
     step_seconds: dict[str, float]
     views: list[Made] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
 
     @property
     def smaller_wins(self) -> bool:
         """Whether the smallest value of the main metric is the best."""
         return smaller_wins(self.settings, self.settings.metric)
-
-
-def report(
-    folder: Path | str,
-    baseline: str | Mapping[str, Any] | None = None,
-    metric: str | None = None,
-    group_by: str | None = None,
-    output: Path | str | None = None,
-) -> Report:
-    """Reads a study and writes its report: HTML, Markdown, CSV and PNG.
-
-    What is not given here is taken from ``report.yaml`` in the study's folder, then from the
-    defaults of :class:`Settings`.
-
-    Args:
-        folder: The study, ``runs/<study>``.
-        baseline: What to compare with: ``miner=random_k``, ``n=512,k=512``, or a miner's name.
-        metric: A metric of the summaries.
-        group_by: Keys, divided by commas.
-        output: Where to write; ``report`` in the study's folder if None.
-
-    Raises:
-        UserError: No finished runs, or a metric, key or baseline that the study does not have.
-    """
-    from minesweep.reporting.files import write
-
-    result = analyse(folder, baseline, metric, group_by)
-    result.files.extend(write(result, Path(output) if output else result.study.folder / "report"))
-    return result
 
 
 def analyse(
@@ -112,7 +93,20 @@ def analyse(
     metric: str | None = None,
     group_by: str | None = None,
 ) -> Report:
-    """As :func:`report`, without writing anything."""
+    """Reads a study and compares its arms.
+
+    The arguments go before ``report.yaml`` in the study's folder, which goes before the defaults
+    of :class:`Settings`.
+
+    Args:
+        folder: The study, ``runs/<study>``.
+        baseline: What to compare with: ``miner=random_k``, ``n=512,k=512``, or a miner's name.
+        metric: A metric of the summaries.
+        group_by: Keys, divided by commas.
+
+    Raises:
+        UserError: No finished runs, or a metric, key or baseline that the study does not have.
+    """
     study = read_study(folder)
     settings = read_settings(study, baseline, metric, group_by)
     check_settings(study, settings)
@@ -136,13 +130,10 @@ def analyse(
         [compare(runs, measure.name, baselines) for measure in measures],
         ignore_index=True,
     )
-    comparisons["answer"] = pd.Series(
-        [
-            answer(row, smaller_wins(settings, row["measure"]))
-            for row in comparisons.to_dict("records")
-        ],
-        dtype=object,
-    )
+    answers = [
+        fixed(row, smaller_wins(settings, row["measure"])) for row in comparisons.to_dict("records")
+    ]
+    comparisons["answer"] = pd.Series([answer.kind for answer in answers], dtype=object)
     table = _table(runs, arms, measures, comparisons, step_seconds)
     _note_seeds(runs, arms, notes)
     counts = runs.groupby("arm")[settings.metric].count().reindex(table.index)
@@ -152,8 +143,17 @@ def analyse(
             f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
         )
     _note_resolution(comparisons[comparisons["measure"] == settings.metric], settings, notes)
-    verdict = _verdict(runs, arms, settings, measures, comparisons)
-    views = make_views(study, settings, runs, arms, step_seconds, notes)
+    main = [a for a, m in zip(answers, comparisons["measure"], strict=True) if m == settings.metric]
+    prices = _prices(runs, baselines)
+    views = make_views(
+        settings.views,
+        study,
+        runs,
+        arms,
+        step_seconds,
+        (settings.metric, settings.validation),
+        notes,
+    )
     return Report(
         study=study,
         settings=settings,
@@ -164,7 +164,11 @@ def analyse(
         table=table,
         comparisons=comparisons,
         choices=choices,
-        verdict=verdict,
+        answers=main,
+        prices=prices,
+        headline=headline(
+            main, arms, settings.metric, prices, smaller_wins(settings, settings.metric)
+        ),
         notes=notes,
         step_seconds=step_seconds,
         views=views,
@@ -318,40 +322,13 @@ def _note_resolution(main: pd.DataFrame, settings: Settings, notes: list[str]) -
     )
 
 
-def _price(runs: pd.DataFrame, main: pd.DataFrame) -> str:
-    """What the compared arms cost in forward passes: scored examples over their baseline's."""
-    if FORWARD not in runs or main.empty:
-        return ""
-    scored = runs.groupby("arm")[FORWARD].mean()
-    ratios = (scored[main["arm"]].to_numpy() / scored[main["baseline"]].to_numpy()).round(2)
-    if (ratios == 1).all():
-        return ""
-    low, high = ratios.min(), ratios.max()
-    times = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return f" The price: {times} times as many examples scored as by the baseline."
-
-
-def _verdict(
-    runs: pd.DataFrame,
-    arms: list[Arm],
-    settings: Settings,
-    measures: list[Measure],
-    comparisons: pd.DataFrame,
-) -> Verdict:
-    """On the main metric; where the arms compared ended after unequal numbers of samples
-    backpropagated, the sentences also say the validation metric at an equal number."""
-    spent: dict[str, float] = {}
-    if BACKWARD in runs:
-        spent = {str(arm): float(x) for arm, x in runs.groupby("arm")[BACKWARD].mean().items()}
-    main = comparisons[comparisons["measure"] == settings.metric]
-    verdict = conclude(main, arms, settings.goal, spent)
-    price = _price(runs, main)
-    verdict = Verdict(f"{verdict.overall}{price}", verdict.sentences)
-    equal = next((m for m in measures if m.name.endswith(f"at equal {words(BACKWARD)}")), None)
-    if equal is None or not any(UNEQUAL in s for s in verdict.sentences):
-        return verdict
-    rows = comparisons[comparisons["measure"] == equal.name]
-    also = conclude(rows, arms, None, None, equal.where)
-    uneven = {a for a, s in zip(main["arm"], verdict.sentences, strict=True) if UNEQUAL in s}
-    sentences = [s for a, s in zip(rows["arm"], also.sentences, strict=True) if a in uneven]
-    return Verdict(verdict.overall, verdict.sentences + sentences)
+def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, Price]:
+    """What each compared arm spent, as a multiple of its baseline's."""
+    spent = {
+        name: runs.groupby("arm")[name].mean() if name in runs else pd.Series(dtype=float)
+        for name in (FORWARD, BACKWARD)
+    }
+    return {
+        arm: Price(*(float(s.get(arm, math.nan) / s.get(base, math.nan)) for s in spent.values()))
+        for arm, base in baselines.items()
+    }

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-PARTS = Path(__file__).parent / "parts"
+PARTS = Path(__file__).parent
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+"""Okabe and Ito's colours, which colour-blind people can tell apart (jfly.uni-koeln.de/color).
+
+Grey replaces their black, which does not show on a dark page; yellow, which does not show on a
+white one, is left out.
+"""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: Any) -> str:
+    """Replaces control characters: a terminal or a page shows a name, it never obeys it."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def environment(folder: Path) -> jinja2.Environment:

@@ -30,16 +30,15 @@ import numpy as np
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.arms import Arm, make_arms, resolve_key, short_names, show
-from minesweep.reporting.reading import UnreadableError, number, read_journal
-from minesweep.reporting.ridge import exponent
-from minesweep.reporting.statistics import Interval, interval
+from minesweep.reporting.analyse.arms import Arm, make_arms, resolve_key, short_names, show
+from minesweep.reporting.analyse.ridge import exponent
+from minesweep.reporting.analyse.statistics import Interval, interval
+from minesweep.reporting.read.files import UnreadableError, number, read_journal
 from minesweep.reporting.units import lower_is_better, words
 from minesweep.words import nearest
 
 if TYPE_CHECKING:
-    from minesweep.reporting.settings import Settings
-    from minesweep.reporting.study import Study
+    from minesweep.reporting.read.study import Study
 
 NEEDED = {"surface": ("x", "y"), "tradeoff": ("x", "y"), "curve": ("value",)}
 """The keys that each kind must have."""
@@ -169,19 +168,30 @@ def _parse(given: dict[str, Any]) -> View:
 
 
 def make_views(
+    views: Sequence[View],
     study: Study,
-    settings: Settings,
     runs: pd.DataFrame,
     arms: list[Arm],
     step_seconds: Mapping[str, float],
+    judged_by: tuple[str, str],
     notes: list[str],
 ) -> list[Made]:
-    """What ``settings.views`` asks for; one that cannot be made becomes a note."""
+    """Makes the views; one that cannot be made becomes a note.
+
+    Args:
+        views: What ``report.yaml`` asks for.
+        study: The study, with all of its runs.
+        runs: The runs in the table, with their arm.
+        arms: Their arms.
+        step_seconds: Seconds per step by arm; may be empty.
+        judged_by: The report's metric, and the metric of the validation data.
+        notes: Gets what could not be made, and what a surface shows.
+    """
     made: list[Made] = []
-    for view in settings.views:
+    for view in views:
         try:
             if view.kind == "surface":
-                made.append(surface := _surface(view, settings, study))
+                made.append(surface := _surface(view, study, *judged_by))
                 notes += _growth(surface)
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
@@ -204,13 +214,13 @@ def _where(view: View, arms: list[Arm], keys: Sequence[str]) -> list[Arm]:
     return [arm for arm in arms if all(show(arm.values[k]) == v for k, v in wanted.items())]
 
 
-def _surface(view: View, settings: Settings, study: Study) -> Surface:
+def _surface(view: View, study: Study, main: str, validation: str) -> Surface:
     # Over all runs: what best_by chooses for the table is one row of the surface.
     keys = list(study.keys)
     arms, labels = make_arms(study.runs, keys)
     runs = study.runs.assign(arm=labels)
     x, y, *by = (resolve_key(key, keys) for key in (view.x, view.y, *view.by))
-    metric = view.value or settings.metric
+    metric = view.value or main
     if metric not in runs:
         raise UserError(f"no run has {metric}{nearest(metric, study.metrics)}")
     short = short_names(keys)
@@ -229,7 +239,7 @@ def _surface(view: View, settings: Settings, study: Study) -> Surface:
         raise UserError("no arm is left")
     columns, rows = _values(kept, x), _values(kept, y)
     # The best is chosen on validation data, where there are such, as in the table.
-    judge = settings.validation if metric == settings.metric else metric
+    judge = validation if metric == main else metric
     judge = judge if judge in runs else metric
     parts = {str(arm): part.set_index("seed") for arm, part in runs.groupby("arm")}
     tiles = []

@@ -16,8 +16,7 @@ import pandas as pd
 
 from minesweep.config.identity import NEUTRAL, choice
 from minesweep.errors import UserError
-from minesweep.reporting.provenance import differences, provenance
-from minesweep.reporting.reading import (
+from minesweep.reporting.read.files import (
     UnreadableError,
     flatten,
     number,
@@ -25,6 +24,7 @@ from minesweep.reporting.reading import (
     read_json,
     read_yaml,
 )
+from minesweep.reporting.read.provenance import differences, provenance
 from minesweep.sizes import chosen_k
 from minesweep.words import nearest
 

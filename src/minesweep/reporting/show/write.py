@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minesweep.errors import UserError
-from minesweep.reporting import tables
-from minesweep.reporting.page import render
-from minesweep.reporting.plots import draw
+from minesweep.reporting.show import tables
+from minesweep.reporting.show.page import render
+from minesweep.reporting.show.plots import draw
 
 if TYPE_CHECKING:
-    from minesweep.reporting.build import Report
+    from minesweep.reporting.analyse.report import Report
 
 
-def write(report: Report, output: Path) -> list[Path]:
+def write(report: Report, output: Path | None = None) -> list[Path]:
     """Writes ``report.html``, ``report.md``, ``table.csv``, ``differences.csv``, ``runs.csv``
     and the figures.
+
+    Args:
+        report: The study's report.
+        output: Where to write; ``report`` in the study's folder if None.
 
     Returns:
         The files' paths; the page comes first.
@@ -25,6 +29,7 @@ def write(report: Report, output: Path) -> list[Path]:
     Raises:
         UserError: The folder cannot be written.
     """
+    output = output or report.study.folder / "report"
     pictures = draw(report)
     texts = {
         "report.html": render(report),
@@ -52,11 +57,9 @@ def markdown(report: Report, pictures: list[str]) -> str:
     escape = tables.escape_markdown
     parts = [
         f"# {escape(report.study.name)}",
-        f"**{escape(report.verdict.overall)}**",
+        f"**{escape(report.headline)}**",
         _section(tables.means(report)),
     ]
-    if len(report.verdict.sentences) > 1:
-        parts.append("\n".join(f"- {escape(s)}" for s in report.verdict.sentences))
     if not report.comparisons.empty:
         parts.append(_section(tables.differences(report)))
     parts.append("\n".join(f"- {escape(note)}" for note in report.notes))

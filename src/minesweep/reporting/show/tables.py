@@ -8,17 +8,17 @@ import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from minesweep.reporting.arms import short_names, show
+from minesweep.pages import clean
+from minesweep.reporting.analyse.arms import short_names, show
 from minesweep.reporting.units import DASH, probability, unit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from minesweep.reporting.build import Report
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+    from minesweep.reporting.analyse.report import Report
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[str]]
-
-
-def clean(text: Any) -> str:
-    """One printable line: a terminal or a page shows a name, it never obeys it."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def means(report: Report, names: Collection[str] | None = None) -> Table:
@@ -203,8 +198,8 @@ def to_console(table: Table) -> RenderableType:
     return shown
 
 
-def print_report(report: Report) -> None:
-    """Prints the table, what is amiss, the verdict and the files written."""
+def print_report(report: Report, files: Sequence[Path] = ()) -> None:
+    """Prints the table, what is amiss, the headline and the files written."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
@@ -221,6 +216,6 @@ def print_report(report: Report) -> None:
         more = len(report.study.problems) - 10
         console.print(f"... and {more} more runs that are amiss, all in the report.")
     console.print()
-    console.print(clean(report.verdict.overall), markup=False, style="bold")
-    for path in report.files:
+    console.print(clean(report.headline), markup=False, style="bold")
+    for path in files:
         console.print(str(path), markup=False)

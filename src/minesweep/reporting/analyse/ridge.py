@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from minesweep.reporting.statistics import Interval, interval
+from minesweep.reporting.analyse.statistics import Interval, interval
 
 Cells = Mapping[tuple[str, ...], pd.Series]
 """By x and y as shown, a number for each seed."""

@@ -1,4 +1,4 @@
-"""The views of :mod:`minesweep.reporting.views` on the page (Plotly) and on paper (Matplotlib)."""
+"""The views on the page (Plotly) and on paper (Matplotlib)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.figure import Figure as Paper
 
-from minesweep.reporting.figures import Figure, layout, plain, short
-from minesweep.reporting.plots import plain as paper_text
-from minesweep.reporting.series import PALETTE
+from minesweep.pages import PALETTE
+from minesweep.reporting.analyse.views import Surface, Tradeoff, axis
+from minesweep.reporting.show.figures import Figure, layout, plain, short
+from minesweep.reporting.show.plots import plain as paper_text
 from minesweep.reporting.units import unit, words
-from minesweep.reporting.views import Surface, Tradeoff, axis
 
 SCALE = "Cividis"
 """Blue to yellow, even in lightness, which colour-blind people read alike (Nunez et al. 2018)."""

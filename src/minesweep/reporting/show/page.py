@@ -10,27 +10,27 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from minesweep import __version__
-from minesweep.reporting import tables
-from minesweep.reporting.figures import Figure, all_figures
-from minesweep.reporting.pages import environment, in_script
+from minesweep.pages import clean, environment, in_script
+from minesweep.reporting.show import tables
+from minesweep.reporting.show.figures import Figure, all_figures
 
 if TYPE_CHECKING:
-    from minesweep.reporting.build import Report
+    from minesweep.reporting.analyse.report import Report
 
 
 def render(report: Report) -> str:
     """The page as HTML.
 
     It loads nothing (its content security policy forbids the network), every text in it is
-    escaped by the template or, inside a script, by :func:`~minesweep.reporting.pages.in_script`.
+    escaped by the template or, inside a script, by :func:`~minesweep.pages.in_script`.
     """
     figures = all_figures(report)
     return (
         environment(Path(__file__).parent)
         .get_template("page.html.j2")
         .render(
-            name=tables.clean(report.study.name),
-            verdict=report.verdict,
+            name=clean(report.study.name),
+            headline=report.headline,
             overview=f"{len(report.arms)} arms, {len(report.runs)} runs, "
             f"{report.runs['seed'].nunique()} seeds",
             means=tables.means(report),
@@ -38,7 +38,7 @@ def render(report: Report) -> str:
             trials=tables.trials(report),
             problems=tables.problems(report),
             provenance=tables.provenance(report),
-            notes=[tables.clean(note) for note in report.notes],
+            notes=[clean(note) for note in report.notes],
             sections=_sections(figures),
             figures={f.id: in_script(str(f.plot.to_json())) for f in figures},
             plotly=Markup(get_plotlyjs()),

@@ -1,4 +1,4 @@
-"""The README's pictures, from the stored results: ``python -m minesweep.reporting.pictures``.
+"""The README's pictures, from the stored results: ``python -m minesweep.reporting.show.pictures``.
 
 Each reads one table of a study in ``results/`` and is written to ``docs/<name>.png``.
 """
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minesweep.errors import UserError
-from minesweep.reporting.series import PALETTE
+from minesweep.pages import PALETTE
 from minesweep.training.folder import write_atomically
 
 MARKS = ("o", "s", "D", "^", "v", "P")

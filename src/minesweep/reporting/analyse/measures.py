@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from minesweep.reporting.arms import Arm
-from minesweep.reporting.reading import UnreadableError, number, read_json
-from minesweep.reporting.settings import Settings
-from minesweep.reporting.statistics import at_equal_budget
-from minesweep.reporting.study import Study
+from minesweep.reporting.analyse.arms import Arm
+from minesweep.reporting.analyse.settings import Settings
+from minesweep.reporting.analyse.statistics import at_equal_budget
+from minesweep.reporting.read.files import UnreadableError, number, read_json
+from minesweep.reporting.read.study import Study
 from minesweep.reporting.units import words
 
 FURTHER = ("train/accuracy_running",)

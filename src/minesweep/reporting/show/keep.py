@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from minesweep.reporting import tables
-from minesweep.reporting.statistics import band
+from minesweep.reporting.analyse.statistics import band
+from minesweep.reporting.show import tables
 from minesweep.training.folder import write_atomically
 
 if TYPE_CHECKING:
-    from minesweep.reporting.build import Report
+    from minesweep.reporting.analyse.report import Report
 
 _BLOCK = re.compile(r"(<!-- begin (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -76,7 +76,7 @@ def text(report: Report) -> str:
     return (
         "\n\n".join(
             [
-                tables.escape_markdown(report.verdict.overall),
+                tables.escape_markdown(report.headline),
                 tables.to_markdown(tables.means(report, report.settings.further)),
                 "\n".join(f"- {tables.escape_markdown(note)}" for note in [*report.notes, made]),
             ]

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from minesweep.reporting.arms import CONTROLS, show
-from minesweep.reporting.statistics import band
+from minesweep.pages import PALETTE
+from minesweep.reporting.analyse.arms import CONTROLS, show
+from minesweep.reporting.analyse.statistics import band
+from minesweep.reporting.analyse.views import Curve
 from minesweep.reporting.units import unit, words
-from minesweep.reporting.views import Curve
 
 if TYPE_CHECKING:
-    from minesweep.reporting.build import Report
+    from minesweep.reporting.analyse.report import Report
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Okabe and Ito's colours, which colour-blind people can tell apart (jfly.uni-koeln.de/color);
-grey stands for their black, which a dark page would swallow, and yellow is left out, which a
-white one would."""
 SCORED, SELECTED = "train/loss_batch_histogram", "train/loss_selected_histogram"
 MOST_ARMS = 12
 MOST_POINTS = 200

@@ -12,10 +12,10 @@ import yaml
 
 from minesweep.config.compose import CONF
 from minesweep.errors import UserError
-from minesweep.reporting.reading import UnreadableError, read_yaml
-from minesweep.reporting.study import Study
+from minesweep.reporting.analyse.views import View, parse_views
+from minesweep.reporting.read.files import UnreadableError, read_yaml
+from minesweep.reporting.read.study import Study
 from minesweep.reporting.units import lower_is_better
-from minesweep.reporting.views import View, parse_views
 from minesweep.words import nearest
 
 BACKWARD = "samples/backward"
@@ -30,7 +30,7 @@ class Settings:
         metric: The summary's metric that decides.
         goal: ``maximize``, ``minimize``, or None for what the metric's name says.
         baseline: Values of the arm to compare with; None for a default
-            (:func:`minesweep.reporting.arms.default_baseline`).
+            (:func:`minesweep.reporting.analyse.arms.default_baseline`).
         group_by: Columns that the table is split by and in which an arm and its baseline agree.
         best_by: A swept key of which each arm keeps the value best on validation data.
         validation: The metric that ``best_by`` chooses on.
@@ -40,7 +40,7 @@ class Settings:
             reference that spends nothing.
         at_step: Curves to compare at a step before the end, ``{val/accuracy: 900}``.
         reach: Curves of which to compare the first step at a value, ``{val/roc_auc: 0.72}``.
-        views: Further figures, see :mod:`minesweep.reporting.views`.
+        views: Further figures, see :mod:`minesweep.reporting.analyse.views`.
     """
 
     metric: str = "test/accuracy"

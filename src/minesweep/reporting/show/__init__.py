@@ -1,0 +1,1 @@
+"""A report -> console, Markdown, CSV, HTML, PNG."""
