@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from minesweep.config.entry import clear_errors
+from minesweep.config.places import runs_folder
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
         "folder",
         type=Path,
         nargs="?",
-        default=Path(os.environ.get("MINESWEEP_RUNS", "runs")),
+        default=runs_folder(),
         help="where the runs lie (default: runs, or MINESWEEP_RUNS)",
     )
     parser.add_argument(

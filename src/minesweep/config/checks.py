@@ -145,7 +145,7 @@ def check(cfg: DictConfig) -> None:
     _check_most(cfg, "miner.n_hard", "objective.queue_size")
     _check_held_out(cfg)
     _check_selection(cfg)
-    _check_writable(Path(cfg.paths.runs_dir))
+    _check_writable(Path(cfg.paths.runs_dir).expanduser())
 
 
 def _check_number(

@@ -20,11 +20,9 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minesweep.config.places import CONF
 from minesweep.errors import UserError
 from minesweep.words import nearest
-
-CONF = Path(__file__).resolve().parents[3] / "conf"
-"""The project's configuration folder."""
 
 ALIASES = {"data": "dataset", "datamodule": "dataset", "callbacks": "trainer", "net": "model"}
 """Words that users bring along from other frameworks."""

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import minesweep.config.places  # noqa: F401  (registers the resolver that conf/ uses)
+
 TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Whether the user asked for tracebacks; read before this module sets the same switch."""
 

@@ -69,7 +69,9 @@ def run_name(cfg: DictConfig) -> str:
 
 def run_folder(cfg: DictConfig) -> Path:
     """``<runs_dir>/<study>/<name>-<the first 8 digits of the identity>``."""
-    return Path(cfg.paths.runs_dir) / cfg.study / f"{run_name(cfg)}-{identity(cfg)[:8]}"
+    return (
+        Path(cfg.paths.runs_dir).expanduser() / cfg.study / f"{run_name(cfg)}-{identity(cfg)[:8]}"
+    )
 
 
 def choice(cfg: DictConfig, group: str) -> str:
@@ -99,7 +101,7 @@ def file_digest(path: str) -> str:
         UserError: There is no such file.
     """
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"ckpt_path={path}: {error.strerror or error}") from None

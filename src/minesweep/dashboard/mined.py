@@ -135,7 +135,9 @@ def write_mined(folder: Path) -> Path:
     """
     records, skipped = _records(folder)
     loaded = load_run(folder)
-    data: Data = build(loaded.config, "dataset").load(Path(loaded.config.paths.data_dir))
+    data: Data = build(loaded.config, "dataset").load(
+        Path(loaded.config.paths.data_dir).expanduser()
+    )
     gallery = Gallery(data)
     gallery.fetch([row for r in records for rows in r["rows"].values() for row in rows])
     steps = [(r["step"], r["scored"], _cards(r, gallery)) for r in records]

@@ -28,7 +28,7 @@ class ImageFolder(FileDataset):
         self.path = path
 
     def load(self, data_dir: Path) -> Data:
-        path = Path(data_dir) / self.path  # an absolute path stays what it is
+        path = Path(data_dir) / Path(self.path).expanduser()  # an absolute path stays what it is
         if not path.exists():
             raise UserError(
                 f"{path} is not there: set dataset.path to a folder, or a zip, of class folders"

@@ -173,7 +173,7 @@ _loaded: dict[str, Data] = {}
 
 def load_data(cfg: DictConfig, dataset: Any, device: torch.device) -> Data:
     """Loads the data, or takes it from the run before in this process (a sweep loads once)."""
-    data_dir = Path(cfg.paths.data_dir)
+    data_dir = Path(cfg.paths.data_dir).expanduser()
     key = json.dumps([plain(cfg)["dataset"], str(data_dir.resolve()), str(device)], sort_keys=True)
     if key not in _loaded:
         data = dataset.load(data_dir).to(device)
