@@ -283,9 +283,9 @@ def _walk(node: yaml.MappingNode, prefix: str, lines: list[str], loader: Any, fi
                 _walk(value, f"{path}.", lines, loader, file)
 
 
-def _as_hydra(value: Any, node: yaml.Node) -> Any:
+def _as_hydra(value: Any, node: Any) -> Any:
     """YAML 1.1 reads 1e-3 as text, Hydra as a number."""
-    if isinstance(value, str) and node.style is None and re.fullmatch(r"[-\d.]+e-?\d+", value):
+    if isinstance(value, str) and not node.style and re.fullmatch(r"[-\d.]+e-?\d+", value):
         return float(value)
     return value
 
