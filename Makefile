@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nk dashboard pictures test test-full check bench-peers bench clean
+.PHONY: help setup demo train nk dashboard pictures found docs docs-serve test test-full check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),joblib,slurm,bayes,dashboards,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),joblib,slurm,bayes,dashboards,docs,dev]'
 	@rm -f $(VENV)/.minesweep-*
 	@touch $@
 
@@ -39,6 +39,16 @@ dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, unti
 
 pictures: $(STAMP) ## The README's pictures, from results/
 	$(BIN)/python -m minesweep.reporting.show.pictures
+
+found: $(STAMP) ## The README's table of what was found and its picture, from results/
+	$(BIN)/python docs/hooks/found.py
+
+# Without the theme's notice about its successor, at each build.
+docs: $(STAMP) ## The documentation, into site/; nothing in it comes from another host
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(STAMP) ## The documentation at http://127.0.0.1:8000, until Ctrl-C
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 test: $(STAMP) ## The tests, without the slow ones
 	$(BIN)/python -m pytest -q -n 2

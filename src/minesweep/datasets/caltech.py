@@ -25,8 +25,7 @@ class Caltech101(FileDataset):
     downloaded (137 MB, checked by MD5) where it is missing, and unpacked once. There is no
     official split: lists in a zip count, see :class:`~minesweep.datasets.image_folder.ImageFolder`.
 
-    Args:
-        **files: See :class:`~minesweep.datasets.images.FileDataset`.
+    The arguments are those of :class:`~minesweep.datasets.images.FileDataset`.
     """
 
     folder: ClassVar[str] = "caltech101"
