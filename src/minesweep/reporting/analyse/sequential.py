@@ -47,6 +47,7 @@ class Rule:
             and then no comparison is answered with :attr:`Answer.SAME`.
         alpha: Chance of any wrong answer.
         shape: w of Wang and Tsiatis, from 0 to 0.5.
+        declared: The levels where they are stored already.
     """
 
     looks: tuple[int, ...] = LOOKS
@@ -54,10 +55,13 @@ class Rule:
     care: float | None = None
     alpha: float = ALPHA
     shape: float = SHAPE
+    declared: tuple[float, ...] | None = None
 
     @property
     def levels(self) -> tuple[float, ...]:
         """The two-sided nominal level of each look."""
+        if self.declared is not None:
+            return self.declared
         return nominal_levels(self.looks, self.alpha / self.comparisons, self.shape)
 
 
