@@ -21,6 +21,7 @@ NUMBERS: dict[str, tuple[type, float, float, bool]] = {
     "trainer.batch_size": (int, 1, math.inf, False),
     "trainer.max_epochs": (int, 1, math.inf, True),
     "trainer.max_steps": (int, 1, math.inf, True),
+    "trainer.equal_cost": (int, 1, math.inf, True),
     "trainer.eval_every": (int, 1, math.inf, True),
     "trainer.checkpoint_every": (int, 1, math.inf, True),
     "trainer.threads": (int, 1, math.inf, True),

@@ -7,6 +7,7 @@ the study's folder. A run takes its number of steps from there, so it is the sam
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -42,15 +43,13 @@ def with_equal_cost(cfg: DictConfig) -> DictConfig:
     """
     if not wants_equal_cost(cfg):
         return cfg
-    # Imported here: a configuration without `auto` needs no files.
-    from minesweep.training.folder import read_json
-
     path = Path(cfg.paths.runs_dir) / cfg.study / FILE
-    stored = read_json(path).get("calibration")
-    steps = stored.get("equal_cost_steps", {}) if isinstance(stored, dict) else {}
-    count = steps.get(arm_key(cfg))
+    try:
+        count = json.loads(path.read_text())["calibration"]["equal_cost_steps"][arm_key(cfg)]
+    except (OSError, ValueError, LookupError, TypeError):
+        count = None
     if not isinstance(count, int):
-        what = "holds no costs of this arm" if stored else "is missing"
+        what = "holds no costs of this arm" if path.exists() else "is missing"
         raise CostUnknown(
             f"trainer.equal_cost=auto: {path} {what}; "
             "python src/sweep.py FILE --check measures the arms of a sweep file"

@@ -356,6 +356,8 @@ class Trainer:
 def planned_steps(cfg: DictConfig, size: int) -> int:
     """How many steps a run over ``size`` training examples takes if nothing stops it."""
     trainer = cfg.trainer
+    if trainer.equal_cost is not None:
+        return trainer.equal_cost
     if trainer.max_steps is not None:
         return trainer.max_steps
     n, k = batch_and_selected(cfg)

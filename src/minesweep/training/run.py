@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from minesweep import parallel
 from minesweep.config.build import build, find_user_code
 from minesweep.config.checks import check, check_fit
+from minesweep.config.equal_cost import with_equal_cost
 from minesweep.config.identity import identity, plain, run_folder, run_name
 from minesweep.datasets.base import Data
 from minesweep.errors import UserError
@@ -39,6 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         UserError: Something that the user can mend.
         Interrupted: SIGINT or SIGTERM; a checkpoint was written.
     """
+    cfg = with_equal_cost(cfg)
     check(cfg)
     find_user_code()
     check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
 
@@ -18,22 +17,13 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from minesweep.reporting.analyse.answer import ALPHA, COSTS, HELPS, SAME, UNSURE
+
 LOOKS = (5, 8, 12, 16, 20)
 """Numbers of seeds at which an arm is looked at."""
-ALPHA = 0.05
-"""Chance of a wrong answer in a study in which no arm differs from its baseline."""
 SHAPE = 0.25
 """w of Wang and Tsiatis: 0.5 has Pocock's equal levels, 0 has O'Brien and Fleming's."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(100)
-
-
-class Answer(StrEnum):
-    """What is known of a comparison."""
-
-    HELPS = "helps"
-    COSTS = "costs"
-    SAME = "no difference"
-    NOT_SURE = "not sure"
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class Rule:
         looks: Numbers of seeds, ascending.
         comparisons: How many comparisons share ``alpha`` (Bonferroni).
         care: The smallest difference that matters, in the unit of the differences; None for none,
-            and then no comparison is answered with :attr:`Answer.SAME`.
+            and then no comparison is answered with ``SAME``.
         alpha: Chance of any wrong answer.
         shape: w of Wang and Tsiatis, from 0 to 0.5.
         declared: The levels where they are stored already.
@@ -70,7 +60,7 @@ class Decision:
     """What the looks so far say of one comparison.
 
     Attributes:
-        answer: The answer; not sure also where a look is still to come.
+        kind: ``HELPS``, ``COSTS``, ``SAME`` or ``UNSURE``, which also holds before the last look.
         n: Number of seeds at the look that decided, or at the last one taken.
         mean: Mean difference over them.
         low: Lower end of the repeated confidence interval of that look; NaN without one.
@@ -82,7 +72,7 @@ class Decision:
             the looks are used up.
     """
 
-    answer: Answer
+    kind: str
     n: int
     mean: float
     low: float
@@ -206,22 +196,22 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule, looks: int = 9
     """
     d = np.asarray(differences, dtype=float)
     no = math.nan
-    nothing = Decision(Answer.NOT_SURE, 0, no, no, no, no, no, False, rule.looks[0])
+    nothing = Decision(UNSURE, 0, no, no, no, no, no, False, rule.looks[0])
     decision = nothing
     for k, (n, level) in enumerate(zip(rule.looks, rule.levels, strict=True)):
         if n > len(d) or k >= looks:
             break
         x = d[:n][np.isfinite(d[:n])]
         low, high = repeated_interval(x, level)
-        answer = classify(low, high, rule.care)
-        ended = answer is not Answer.NOT_SURE or k == len(rule.looks) - 1
+        kind = classify(low, high, rule.care)
+        ended = kind != UNSURE or k == len(rule.looks) - 1
         next_look = None if ended else rule.looks[k + 1]
         if not len(x):
             decision = replace(nothing, next_look=next_look)
             continue
         mean = float(x.mean())
         decision = Decision(
-            answer,
+            kind,
             len(x),
             mean,
             low,
@@ -256,15 +246,15 @@ def _around(x: np.ndarray, quantile: float) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def classify(low: float, high: float, care: float | None) -> Answer:
+def classify(low: float, high: float, care: float | None) -> str:
     """The answer that an interval gives."""
     if low > 0:
-        return Answer.HELPS
+        return HELPS
     if high < 0:
-        return Answer.COSTS
+        return COSTS
     if care is not None and -care < low and high < care:
-        return Answer.SAME
-    return Answer.NOT_SURE
+        return SAME
+    return UNSURE
 
 
 def is_fragile(x: np.ndarray, level: float, care: float | None) -> bool:
@@ -276,9 +266,9 @@ def is_fragile(x: np.ndarray, level: float, care: float | None) -> bool:
     if len(x) < 3:
         return False
     quantile = -float(stdtrit(len(x) - 1, level / 2))
-    answer = classify(*_around(x, quantile), care)
+    kind = classify(*_around(x, quantile), care)
     left_out = (classify(*_around(np.delete(x, i), quantile), care) for i in range(len(x)))
-    return answer is not Answer.NOT_SURE and any(other is not answer for other in left_out)
+    return kind != UNSURE and any(other != kind for other in left_out)
 
 
 def median_unbiased(x: np.ndarray, rule: Rule, look: int) -> float:
