@@ -1,6 +1,7 @@
 """Runs a W&B sweep file here, without an account: ``python src/sweep.py sweeps/nk.yaml``.
 
 Started again, it goes on where it stopped. Overrides after the file hold for every trial.
+With --until-sure it adds seeds until it knows which arms help, cost, or make no difference.
 """
 
 from __future__ import annotations
@@ -28,6 +29,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, help="at most so many trials (instead of run_cap)")
     parser.add_argument("--retries", type=int, default=1, help="further tries of a failed trial")
     parser.add_argument("--seed", type=int, default=0, help="of a random or bayes search")
+    parser.add_argument(
+        "--until-sure",
+        action="store_true",
+        help="add seeds to a grid until each arm is answered; an answered arm gets no more",
+    )
+    parser.add_argument(
+        "--care",
+        type=float,
+        metavar="D",
+        help="with --until-sure: the smallest difference that matters, in points of the metric "
+        "(default: 0.5 for an accuracy)",
+    )
+    parser.add_argument(
+        "--max-seeds", type=int, help="with --until-sure: seeds of an arm at most (default: 20)"
+    )
+    parser.add_argument(
+        "--budget",
+        metavar="TIME|TRIALS",
+        help="with --until-sure: what the study may spend, such as 2h, 30m or 100 (trials)",
+    )
     parser.add_argument("--config-dir", help="a folder with your own datasets, models, ...")
     return parser.parse_intermixed_args()
 

@@ -28,6 +28,10 @@ class MinesweepSweeperConf:
     retries: int = 1
     seed: int = 0
     jobs: int = 1
+    until_sure: bool = False
+    care: float | None = None
+    max_seeds: int | None = None
+    budget: str | None = None
 
 
 ConfigStore.instance().store(

@@ -234,10 +234,14 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"paths.runs_dir={folder} cannot be written to")
 
 
+class DoesNotFit(UserError):
+    """The miner and the objective speak of different candidates."""
+
+
 def check_fit(cfg: DictConfig, mines: str, scores: str) -> None:
-    """Raises a UserError where the miner and the objective speak of different candidates."""
+    """Raises DoesNotFit where the miner and the objective speak of different candidates."""
     if mines != scores:
-        raise UserError(
+        raise DoesNotFit(
             f"miner={choice(cfg, 'miner')} mines a {mines}, but "
             f"objective={choice(cfg, 'objective')} scores a {scores}: choose another of the two"
         )

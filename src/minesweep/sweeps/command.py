@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 
 from minesweep.errors import UserError
+from minesweep.sweeps.budget import Budget
 from minesweep.sweeps.spec import read
 
 # launcher: (its package, the extra that brings it, its overrides for so many jobs)
@@ -44,6 +46,7 @@ def command(options: argparse.Namespace) -> list[str]:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name} {value} must be at least {least}")
+    _check_until_sure(options)
     if options.jobs > 1 and options.launcher == "basic":
         raise UserError("--jobs needs a launcher of several processes: add --launcher joblib")
     for word in options.overrides:
@@ -57,19 +60,41 @@ def command(options: argparse.Namespace) -> list[str]:
     arguments = [str(sweep.program), "--multirun"]
     if options.config_dir is not None:
         arguments += ["--config-dir", options.config_dir]
-    count = "null" if options.count is None else options.count
+    # Quoted: Hydra would read 100 as a number.
+    budget = None if options.budget is None else f"'{options.budget.strip()}'"
     return [
         *arguments,
         "hydra/sweeper=minesweep",
         f"hydra.sweeper.file='{str(sweep.path).replace(chr(39), chr(92) + chr(39))}'",
         f"hydra.sweeper.check={options.check}",
-        f"hydra.sweeper.count={count}",
+        f"hydra.sweeper.count={_or_null(options.count)}",
         f"hydra.sweeper.retries={options.retries}",
         f"hydra.sweeper.seed={options.seed}",
         f"hydra.sweeper.jobs={options.jobs}",
+        f"hydra.sweeper.until_sure={options.until_sure}",
+        f"hydra.sweeper.care={_or_null(options.care)}",
+        f"hydra.sweeper.max_seeds={_or_null(options.max_seeds)}",
+        f"hydra.sweeper.budget={_or_null(budget)}",
         f"hydra/launcher={options.launcher}",
         *(word.format(jobs=options.jobs) for word in overrides),
         "hydra/hydra_logging=none",
         "hydra/job_logging=none",
         *options.overrides,
     ]
+
+
+def _or_null(value: object) -> object:
+    return "null" if value is None else value
+
+
+def _check_until_sure(options: argparse.Namespace) -> None:
+    """Refuses options that say nothing, and values that cannot be meant."""
+    for name in ("care", "max_seeds", "budget"):
+        if getattr(options, name) is not None and not options.until_sure:
+            raise UserError(f"--{name.replace('_', '-')} says nothing without --until-sure")
+    if options.care is not None and not 0 < options.care < math.inf:
+        raise UserError(f"--care {options.care:g} must be more than 0")
+    if options.max_seeds is not None and options.max_seeds < 3:
+        raise UserError(f"--max-seeds {options.max_seeds} must be at least 3")
+    if options.budget is not None:
+        Budget.parse(options.budget)

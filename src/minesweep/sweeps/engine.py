@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
 
+from minesweep.config.equal_cost import CostUnknown
 from minesweep.errors import UserError
+from minesweep.sweeps.cells import find_cells
 from minesweep.sweeps.check import announce
 from minesweep.sweeps.metrics import check_metric
 from minesweep.sweeps.plan import Compose, Planner, Trial, cores, study_folders
@@ -21,6 +24,10 @@ from minesweep.sweeps.progress import SweepProgress
 from minesweep.sweeps.runner import Launch, Options, Runner
 from minesweep.sweeps.spec import Sweep, read
 from minesweep.sweeps.trials import trials
+from minesweep.sweeps.until_sure import UntilSure
+
+if TYPE_CHECKING:
+    from minesweep.sweeps.bayes import Search
 
 MANY = 200
 """Trials whose check takes seconds, and shows a bar."""
@@ -49,8 +56,11 @@ def run_sweep(
     threads = max(1, cores() // options.jobs) if options.jobs > 1 else None
     planner = Planner(sweep, compose, options.fixed, None if "slurm" in launcher else threads)
     runner = Runner(launch, launcher, options)
-    search = None
-    if sweep.method == "bayes":
+    search: Search | UntilSure | None = None
+    if options.until_sure:
+        search = UntilSure(sweep, planner, options, console)
+        planned, total = search.planned, search.total
+    elif sweep.method == "bayes":
         from minesweep.sweeps.bayes import Search
 
         search = Search(sweep, planner, options)
@@ -59,10 +69,18 @@ def run_sweep(
         wanted = trials(sweep, options.count, options.seed)
         hidden = len(wanted) < MANY or not console.is_terminal
         bar = track(wanted, "checking trials", console=console, transient=True, disable=hidden)
-        planned = planner.plan(bar)
+        try:
+            planned = planner.plan(bar)
+        except CostUnknown:
+            from minesweep.sweeps.calibrate import calibrate
+
+            calibrate(find_cells(sweep, planner), console)
+            planned = planner.plan(wanted)
         total = len(planned)
     check_metric(sweep, planner.objectives)
     announce(sweep, planned, total, options, console)
+    if isinstance(search, UntilSure):
+        console.print(search.describe())
     if options.check:
         return [trial for trial in planned if trial.finished]
     progress = SweepProgress(planned, total, sweep.metric, console)
@@ -71,7 +89,8 @@ def run_sweep(
             search.run(runner)
         else:
             runner.run(planned)
-    return _conclude(sweep, planned, runner, console)
+    closing = search.closing() if isinstance(search, UntilSure) else []
+    return _conclude(sweep, planned, runner, console, closing)
 
 
 @contextmanager
@@ -90,9 +109,13 @@ def _say_how_to_go_on(
 
 
 def _conclude(
-    sweep: Sweep, planned: Sequence[Trial], runner: Runner, console: Console
+    sweep: Sweep,
+    planned: Sequence[Trial],
+    runner: Runner,
+    console: Console,
+    closing: Sequence[str],
 ) -> list[Trial]:
-    """Prints the report, then fails where trials did."""
+    """Prints the report and the closing lines, then fails where trials did."""
     finished = [trial for trial in planned if trial.finished]
     if finished:
         from minesweep.reporting.analyse.report import analyse
@@ -105,6 +128,8 @@ def _conclude(
                 print_report(report, write(report))
             except UserError as error:
                 console.print(f"no report of {folder}: {error}")
+    for line in closing:
+        console.print(line)
     failed = [trial for trial in planned if trial.folder in runner.reasons]
     for trial in failed:
         console.print(f"failed: {trial.folder} ({trial.label}): {runner.reasons[trial.folder]}")

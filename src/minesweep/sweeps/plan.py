@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minesweep.config.checks import check, check_fit
+from minesweep.config.checks import DoesNotFit, check, check_fit
 from minesweep.config.compose import explain
+from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
 from minesweep.config.identity import run_folder
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import Sweep
@@ -115,21 +117,71 @@ class Planner:
             planned.setdefault(found.folder, found)
         return list(planned.values())
 
+    def configs(self, trials: Iterable[Sequence[str]]) -> list[DictConfig]:
+        """The trials' configurations, with ``trainer.equal_cost=auto`` as it stands.
+
+        Raises:
+            UserError: A trial does not compose.
+        """
+        found = []
+        for trial in trials:
+            swept, overrides = self._overrides(trial)
+            with self._explained(swept, overrides):
+                found.append(self._config(overrides))
+        return found
+
+    def fitting(
+        self, trials: Sequence[Sequence[str]]
+    ) -> tuple[list[Sequence[str]], list[DictConfig]]:
+        """Those trials whose miner fits their objective, and their configurations.
+
+        Raises:
+            UserError: None fits, or a trial is wrong in another way.
+        """
+        kept, reason = [], UserError("the sweep has no trial")
+        for trial, cfg in zip(trials, self.configs(trials), strict=True):
+            try:
+                self._check_fit(cfg)
+            except DoesNotFit as error:
+                reason = error
+            else:
+                kept.append((trial, cfg))
+        if not kept:
+            raise reason
+        return [trial for trial, _ in kept], [cfg for _, cfg in kept]
+
     def _plan(self, trial: Sequence[str]) -> Trial:
-        # What the command line names is the same in every trial.
-        swept = [word for word in trial if word.partition("=")[0] not in self._fixed_keys]
-        overrides = [*swept, *self._fixed, *self._early_terminate(), *self._neutral]
-        label = " ".join(word for word in swept if word.partition("=")[0] not in self._constant)
-        try:
+        swept, overrides = self._overrides(trial)
+        with self._explained(swept, overrides):
             cfg = self._config(overrides)
+            if wants_equal_cost(cfg):
+                cfg = with_equal_cost(cfg)
+                overrides.append(f"trainer.equal_cost={cfg.trainer.equal_cost}")
             check(cfg)
             self._check_fit(cfg)
             folder = run_folder(cfg)
+        return Trial(tuple(overrides), folder, self._label(swept), cfg.trainer.max_steps)
+
+    def _overrides(self, trial: Sequence[str]) -> tuple[list[str], list[str]]:
+        """What of a trial is swept, and all overrides. What the command line names is fixed."""
+        swept = [word for word in trial if word.partition("=")[0] not in self._fixed_keys]
+        return swept, [*swept, *self._fixed, *self._early_terminate(), *self._neutral]
+
+    def _label(self, swept: Sequence[str]) -> str:
+        return " ".join(word for word in swept if word.partition("=")[0] not in self._constant)
+
+    @contextmanager
+    def _explained(self, swept: Sequence[str], overrides: Sequence[str]) -> Iterator[None]:
+        """Says of an error in which trial of which file it is."""
+        try:
+            yield
+        except CostUnknown:
+            raise
         except (UserError, HydraException, OmegaConfBaseException) as error:
             known = isinstance(error, UserError)
             message = " ".join((str(error) if known else explain(error, overrides)).split())
-            raise UserError(f"{self._sweep.path}: trial {label}: {message}") from error
-        return Trial(tuple(overrides), folder, label, cfg.trainer.max_steps)
+            where = f"{self._sweep.path}: trial {self._label(swept)}"
+            raise UserError(f"{where}: {message}") from error
 
     def _check_fit(self, cfg: DictConfig) -> None:
         """What only the classes can tell: each pair of miner and objective is asked once."""

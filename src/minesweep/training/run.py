@@ -62,7 +62,7 @@ def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         if cfg.resume == "must" and not checkpoint.steps(folder.checkpoints):
             raise UserError(f"resume=must, but {folder.checkpoints} holds no checkpoint")
         parallel.agreed(None)
-        device = _device(cfg.trainer.device)
+        device = choose_device(cfg.trainer.device)
         torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
         data = load_data(cfg, dataset, device)
         return _train(cfg, data, folder, device)
@@ -76,7 +76,7 @@ def _follow(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
     if finished is not None:
         return finished
     torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
-    return help_first(cfg, load_data(cfg, dataset, _device(cfg.trainer.device)))
+    return help_first(cfg, load_data(cfg, dataset, choose_device(cfg.trainer.device)))
 
 
 def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _warn_of_changes(status: dict[str, Any], facts: dict[str, Any]) -> None:
             )
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and parallel.processes() > 1:

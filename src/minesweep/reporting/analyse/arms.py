@@ -150,14 +150,16 @@ def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[st
             used.append(position)
             told = distinct
     parts = [
-        [
-            show(row[i]) if keys[i] == "miner" else f"{short[keys[i]]}={show(row[i])}"
-            for i in used
-            if row[i] is not None
-        ]
+        [_told(keys[i], short[keys[i]], row[i]) for i in used if row[i] is not None]
         for row in settings
     ]
     return [" ".join(words) or "all runs" for words in parts]
+
+
+def _told(key: str, short: str, value: Any) -> str:
+    if key == "trainer.equal_cost":
+        return "at equal cost"
+    return show(value) if key == "miner" else f"{short}={show(value)}"
 
 
 def _order(keys: Sequence[str], row: tuple[Any, ...]) -> list[tuple[int, float, str]]:

@@ -108,7 +108,7 @@ def analyse(
         UserError: No finished runs, or a metric, key or baseline that the study does not have.
     """
     study = read_study(folder)
-    settings = read_settings(study, baseline, metric, group_by)
+    settings = read_settings(study.folder, baseline, metric, group_by)
     check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
     if not group_by:

@@ -58,23 +58,23 @@ class Settings:
 
 
 def read_settings(
-    study: Study,
+    folder: Path,
     baseline: str | Mapping[str, Any] | None,
     metric: str | None,
     group_by: str | None,
 ) -> Settings:
     """What is asked for: the arguments, then the study's ``report.yaml``, then the defaults.
 
+    Args:
+        folder: The study's folder.
+        baseline: What to compare with.
+        metric: The metric that decides.
+        group_by: Keys, divided by commas.
+
     Raises:
         UserError: ``report.yaml`` cannot be read or has a key that means nothing.
     """
-    given: dict[str, Any] = {}
-    path = next((path for path in _places(study) if path.exists()), None)
-    if path is not None:
-        try:
-            given = read_yaml(path)
-        except UnreadableError as error:
-            raise UserError(f"{path.parent}: {error}") from None
+    given = read_given(folder)
     known = list(Settings.__dataclass_fields__)
     for key in given:
         if key not in known:
@@ -97,9 +97,18 @@ def read_settings(
     return Settings(**given)
 
 
-def _places(study: Study) -> tuple[Path, Path]:
-    """Where a study's ``report.yaml`` may lie: in its folder, or beside the sweep of its name."""
-    return study.folder / "report.yaml", CONF.parent / "sweeps" / "report" / f"{study.name}.yaml"
+def read_given(folder: Path) -> dict[str, Any]:
+    """What ``report.yaml`` says: the one in the study's folder, or beside the sweep of its name.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    beside = CONF.parent / "sweeps" / "report" / f"{folder.name}.yaml"
+    path = next((path for path in (folder / "report.yaml", beside) if path.exists()), None)
+    try:
+        return read_yaml(path) if path else {}
+    except UnreadableError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def parse_baseline(text: str) -> dict[str, Any]:

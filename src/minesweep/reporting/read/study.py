@@ -7,6 +7,7 @@ Nothing is averaged here.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ DERIVED = ("miner", "n", "k")
 """Columns for ``miner._target_``, ``trainer.batch_size``, and ``miner.k`` or ``miner.ratio``."""
 IGNORED = (*NEUTRAL, "seed", "logger")
 ABSENT = None
+EQUAL_COST = "trainer.equal_cost"
+"""A number of steps that follows from the arm. Whether there is one tells arms apart."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,20 @@ def _table(found: list[_Run]) -> tuple[pd.DataFrame, list[str], list[str]]:
     return pd.concat([table, numbers], axis=1), keys, metrics
 
 
+def tabulate(configs: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
+    """The table of runs that are only planned, one row a configuration, and its ``keys``.
+
+    Raises:
+        UnreadableError: A configuration lacks the seed, the miner or the batch size.
+    """
+    source = Path("config.yaml")
+    planned = [
+        _Run(str(i), config, flatten(config, source), {}, {}) for i, config in enumerate(configs)
+    ]
+    table, keys, _ = _table(planned)
+    return table, keys
+
+
 def _columns(found: list[_Run]) -> dict[str, list[Any]]:
     """The config's keys that tell runs apart, by column name, one value a run."""
     names = sorted({key for run in found for key in run.flat if not _ignored(key)})
@@ -276,6 +293,8 @@ def _columns(found: list[_Run]) -> dict[str, list[Any]]:
         follows_seed = name.endswith("seed") and column == seeds
         if name in represented or follows_seed:
             continue
+        if name == EQUAL_COST:
+            column = [ABSENT if value is ABSENT else "equal cost" for value in column]
         if leaf in ("_target_", "name") and all(_has_choice(run, group) for run in found):
             columns[group] = _choices(found, group)
         elif not _told_by_choice(found, group, column):
