@@ -50,6 +50,7 @@ def test_the_defaults_are_allowed() -> None:
         ("list of 2 float in [0, 1)", "a list of 2, each a number in [0, 1)", [[0, 0.9]], [[0]]),
         ("range of float in [0, 1]", "[low, high], each a number in [0, 1]", [[0, 1]], [[1, 0]]),
         ("text or list of text or null", "text or a list, each text or null", ["a", ["a"]], [1]),
+        ('int >= 1 or "auto"', "a whole number of at least 1 or auto", [3, "auto"], ["aut", 0]),
         ("mapping or null", "a mapping or null", [{}, None], ["None", True, []]),
     ],
 )

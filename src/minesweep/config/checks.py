@@ -156,6 +156,8 @@ def _check_number(
     value: Any = OmegaConf.select(cfg, key, default=missing)
     if value is missing or (value is None and optional):
         return
+    if key == "trainer.equal_cost" and value == "auto":
+        return
     if key == "trainer.eval_every" and isinstance(value, DictConfig):
         _check_stages(key, value)
         return

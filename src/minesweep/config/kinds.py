@@ -10,6 +10,7 @@ note                   what it allows
 ``text``               text, whatever it looks like
 ``path``               text; ``~`` is the user's home folder
 ``mean | sum``         one of these words
+``"auto"``             this word
 ``list of int >= 1``   a list; ``list of 2 float`` one of two numbers
 ``range of float``     ``[low, high]``, the lower first
 ``mapping``            keys and values
@@ -91,7 +92,7 @@ class Kind:
         if self.name in ("int", "float"):
             return ("a whole number" if self.name == "int" else "a number") + self._bounds()
         if self.name == "words":
-            return f"one of {', '.join(self.words)}"
+            return f"one of {', '.join(self.words)}" if len(self.words) > 1 else self.words[0]
         if self.name == "range":
             return f"[low, high], each {self.items}"
         if self.name == "list":
@@ -126,6 +127,8 @@ def _kind(part: str) -> Kind | None:
     if " | " in part:
         words = tuple(word.strip() for word in part.split(" | "))
         return Kind("words", words=words) if all(re.fullmatch(r"\S+", w) for w in words) else None
+    if found := re.fullmatch(r'"(\S+)"', part):
+        return Kind("words", words=(found[1],))
     if found := _SCALAR.fullmatch(part):
         name, sign, least, opens, low, high, closes = found.groups()
         if sign:
