@@ -307,7 +307,7 @@ def test_bayes_finds_the_best_value_and_survives_a_stop(
 
 
 def test_the_standing_in_words() -> None:
-    standing = Standing(3, 1, 0, 200.0, (0.98765, "ohem-n64"))
+    standing = Standing(3, 9, 1, 0, 200.0, (0.98765, "ohem-n64"))
     words = describe(standing, Metric("val/accuracy", "maximize"))
     assert words == "1 running, 0 failed, 3 min left; best val/accuracy 0.9877 (ohem-n64)"
     assert [duration(s) for s in (0, 89.6, 5400, 12000)] == [

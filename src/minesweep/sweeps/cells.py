@@ -23,6 +23,7 @@ from minesweep.sweeps.parameters import write
 from minesweep.sweeps.plan import Planner
 from minesweep.sweeps.spec import Sweep
 from minesweep.sweeps.trials import choices, grid
+from minesweep.training.folder import write_atomically
 
 SEED = "seed"
 
@@ -82,6 +83,7 @@ def find_cells(sweep: Sweep, planner: Planner) -> Cells:
     if len({(cfg.paths.runs_dir, cfg.study) for cfg in configs}) > 1:
         raise UserError(f"{sweep.path}: the arms lie in several studies; do not sweep `study`")
     folder = Path(configs[0].paths.runs_dir) / configs[0].study
+    keep_report_settings(sweep, folder)
     settings = read_settings(folder, None, None, None)
     table, keys = tabulate([plain(cfg) for cfg in configs])
     within = [resolve_key(key, keys) for key in settings.group_by]
@@ -99,6 +101,15 @@ def find_cells(sweep: Sweep, planner: Planner) -> Cells:
         settings,
         folder,
     )
+
+
+def keep_report_settings(sweep: Sweep, folder: Path) -> None:
+    """Copies the report's settings of a sweep into a study that goes by another name."""
+    beside = sweep.path.parent / "report" / f"{sweep.path.stem}.yaml"
+    own = folder / "report.yaml"
+    if beside.exists() and folder.name != sweep.path.stem and not own.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(own, beside.read_text(encoding="utf-8"))
 
 
 def at_seed(words: Sequence[str], seed: int) -> list[str]:

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from minesweep.config.equal_cost import CostUnknown
 from minesweep.errors import UserError
-from minesweep.sweeps.cells import find_cells
+from minesweep.sweeps.cells import find_cells, keep_report_settings
 from minesweep.sweeps.check import announce
 from minesweep.sweeps.metrics import check_metric
 from minesweep.sweeps.plan import Compose, Planner, Trial, cores, study_folders
@@ -83,6 +83,8 @@ def run_sweep(
         console.print(search.describe())
     if options.check:
         return [trial for trial in planned if trial.finished]
+    for folder in study_folders(planned):
+        keep_report_settings(sweep, folder)
     progress = SweepProgress(planned, total, sweep.metric, console)
     with _say_how_to_go_on(sweep, planned, total, console), runner.stoppable(), progress:
         if search is not None:

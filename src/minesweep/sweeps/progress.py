@@ -30,12 +30,13 @@ class Standing:
     """How far a sweep is.
 
     Attributes:
-        done, running, failed: Numbers of trials.
+        done, total, running, failed: Numbers of trials.
         seconds_left: An estimate; None where nothing is known yet.
         best: The best value of the metric so far and the run that has it.
     """
 
     done: int
+    total: int
     running: int
     failed: int
     seconds_left: float | None = None
@@ -47,7 +48,7 @@ class Watch:
 
     Args:
         trials: The trials so far; a search's list grows.
-        total: How many there will be.
+        total: How many there will be, as far as is known; rounds of a race add some.
         metric: What the best is judged by; None for none.
     """
 
@@ -79,10 +80,12 @@ class Watch:
                 failed += 1
         done = len(self._finished)
         gained += done - self._done_before
+        self._total = max(self._total, len(self._trials))
         left = self._total - done - failed - done_of_running
         # What was done since the sweep began, by whichever process, tells what the rest takes.
         pace = (time.time() - self._started) / gained if gained > 0 else None
-        return Standing(done, running, failed, pace and max(left, 0.0) * pace, self._best())
+        seconds = pace and max(left, 0.0) * pace
+        return Standing(done, self._total, running, failed, seconds, self._best())
 
     def newly_finished(self, known: set[Path]) -> list[Path]:
         """Folders of finished runs that are not among ``known``."""
@@ -125,7 +128,7 @@ class SweepProgress:
     def __init__(
         self, trials: Sequence[Trial], total: int, metric: Metric | None, console: Console
     ) -> None:
-        self._total, self._metric, self._console = total, metric, console
+        self._metric, self._console = metric, console
         self._watch = Watch(trials, total, metric)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -166,11 +169,11 @@ class SweepProgress:
     def _show(self) -> None:
         standing = self._watch.standing()
         words = describe(standing, self._metric)
-        self._bar.update(self._task, completed=standing.done, words=words)
+        self._bar.update(self._task, completed=standing.done, total=standing.total, words=words)
         for folder in self._watch.newly_finished(self._said):
             self._said.add(folder)
             if not self._console.is_terminal:
-                line = f"[{len(self._said)}/{self._total}] {folder.name} finished; {words}"
+                line = f"[{len(self._said)}/{standing.total}] {folder.name} finished; {words}"
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

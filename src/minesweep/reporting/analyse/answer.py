@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minesweep.reporting.analyse.arms import CONTROLS, Arm
+from minesweep.reporting.analyse.arms import AT_EQUAL_COST, CONTROLS, Arm
 from minesweep.reporting.units import unit, words
 
 ALPHA = 0.05
@@ -118,6 +118,10 @@ def headline(
         a for a in answers if miners[a.baseline] in CONTROLS and miners[a.arm] not in CONTROLS
     ]
     counting = mining or list(answers)
+    if pairs := _cost_pairs(counting):
+        return _two_answers(
+            min(pairs, key=lambda pair: _rank_of_two(pair, smaller_wins)), mining, metric
+        )
     best = _best(counting, smaller_wins)
     price = str(prices.get(best.arm, ""))
     counts = _counts(counting, best.kind)
@@ -136,18 +140,33 @@ def headline(
     return " ".join(text.split()[: MOST_WORDS - 1]) + " ..."
 
 
+def _cost_pairs(answers: Sequence[Answer]) -> list[tuple[Answer, Answer]]:
+    """Each arm that was also run at its baseline's cost: at equal samples, and at equal cost."""
+    by_arm = {answer.arm: answer for answer in answers}
+    return [
+        (answer, by_arm[f"{answer.arm} {AT_EQUAL_COST}"])
+        for answer in answers
+        if f"{answer.arm} {AT_EQUAL_COST}" in by_arm
+    ]
+
+
+def _rank(answer: Answer, smaller_wins: bool) -> tuple[int, float]:
+    """Orders by how favourable the answer is, then by the gain."""
+    order = (HELPS, UNSURE, SAME, NONE, COSTS, UNKNOWN)
+    gain = -answer.difference if smaller_wins else answer.difference
+    # A loss that is not sure is no reason to lead with it.
+    kind = COSTS if answer.kind == UNSURE and gain < 0 else answer.kind
+    return order.index(kind), math.inf if math.isnan(gain) else -gain
+
+
+def _rank_of_two(pair: tuple[Answer, Answer], smaller_wins: bool) -> tuple[int, float]:
+    (samples, loss), (cost, _) = (_rank(answer, smaller_wins) for answer in pair)
+    return samples + cost, loss
+
+
 def _best(answers: Sequence[Answer], smaller_wins: bool) -> Answer:
     """The largest gain of the most favourable kind."""
-    order = (HELPS, UNSURE, SAME, NONE, COSTS, UNKNOWN)
-    sign = -1 if smaller_wins else 1
-
-    def rank(answer: Answer) -> tuple[int, float]:
-        gain = sign * answer.difference
-        # A loss that is not sure is no reason to lead with it.
-        kind = COSTS if answer.kind == UNSURE and gain < 0 else answer.kind
-        return order.index(kind), math.inf if math.isnan(gain) else -gain
-
-    return min(answers, key=rank)
+    return min(answers, key=lambda answer: _rank(answer, smaller_wins))
 
 
 def _counts(answers: Sequence[Answer], kind: str) -> str:
@@ -159,6 +178,44 @@ def _counts(answers: Sequence[Answer], kind: str) -> str:
     return told + (f", costs in {held[COSTS]}" if held[COSTS] and kind != COSTS else "")
 
 
+def _two_answers(pair: tuple[Answer, Answer], mining: Sequence[Answer], metric: str) -> str:
+    """``Mining helps: ohem k=64 +1.7 points at equal samples; at equal cost it helps: +0.8.``"""
+    u = unit(metric)
+    samples, cost = pair
+    gain = u.interval(samples.difference, samples.low, samples.high)
+    at_cost = u.interval(cost.difference, cost.low, cost.high, word=False)
+    told = {
+        HELPS: "it helps",
+        COSTS: "it costs",
+        SAME: "it makes none",
+        NONE: "none seen",
+        UNSURE: "not sure",
+        UNKNOWN: "unknown",
+    }[cost.kind]
+    if samples.kind != SAME and cost.kind == SAME:
+        told = f"no difference of {u.size(cost.least)}"
+    first, arm = _told(samples, bool(mining), metric)
+    other = [word for word in samples.baseline.split() if word not in samples.arm.split()]
+    over = f" over {' '.join(other)}" if other else ""
+    end = f" at equal samples; at equal cost {told}: {at_cost}."
+    full, short = (f"{first}: {arm}{gain}{control}{end}" for control in (over, ""))
+    return full if len(full.split()) <= MOST_WORDS else short
+
+
+def _told(answer: Answer, mining: bool, metric: str) -> tuple[str, str]:
+    """How the answer begins, and the arm where that does not name it."""
+    subject = "Mining" if mining else answer.arm
+    told = {
+        HELPS: f"{subject} helps",
+        COSTS: f"{subject} costs",
+        SAME: f"{subject} makes no difference of {unit(metric).size(answer.least)} or more",
+        NONE: "No difference seen",
+        UNSURE: "Not sure yet",
+        UNKNOWN: "Nothing can be said",
+    }[answer.kind]
+    return told, "" if told.startswith(answer.arm) else f"{answer.arm} "
+
+
 def _sentence(
     best: Answer, mining: bool, metric: str, counts: str, of_metric: str, seeds: str, price: str
 ) -> str:
@@ -167,14 +224,5 @@ def _sentence(
     # "ohem k=64 over random_k": the words in which the two differ tell which baseline it is.
     other = [word for word in best.baseline.split() if word not in best.arm.split()]
     end = f"{gain} over {' '.join(other) or 'its baseline'}{seeds}{price}."
-    subject = "Mining" if mining else best.arm
-    told = {
-        HELPS: f"{subject} helps",
-        COSTS: f"{subject} costs",
-        SAME: f"{subject} makes no difference of {u.size(best.least)} or more",
-        NONE: "No difference seen",
-        UNSURE: "Not sure yet",
-        UNKNOWN: "Nothing can be said",
-    }[best.kind]
-    arm = "" if told.startswith(best.arm) else f"{best.arm} "
+    told, arm = _told(best, mining, metric)
     return f"{told}{counts}: {arm}{end}"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CONTROLS = ("all", "random_k")
 """Miners that do not look for hard examples."""
+AT_EQUAL_COST = "at equal cost"
+"""Ends the label of an arm that takes as many steps as cost what its baseline costs."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[st
 
 def _told(key: str, short: str, value: Any) -> str:
     if key == "trainer.equal_cost":
-        return "at equal cost"
+        return AT_EQUAL_COST
     return show(value) if key == "miner" else f"{short}={show(value)}"
 
 

@@ -42,10 +42,6 @@ def read_step_seconds(
     ``<miner>-n<n>-k<k>``. Empty, with a note, unless every arm is there."""
     path = folder / "step_seconds.json"
     if not path.exists():
-        notes.append(
-            "Equal seconds and seconds per step are left out: no step_seconds.json (step times of "
-            "a quiet, interleaved benchmark) lies in the study's folder."
-        )
         return {}
     try:
         given = read_json(path)

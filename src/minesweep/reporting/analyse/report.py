@@ -20,6 +20,7 @@ from minesweep.reporting.analyse.arms import (
     resolve_key,
     show,
 )
+from minesweep.reporting.analyse.declared import declared_answers, declared_settings
 from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
 from minesweep.reporting.analyse.settings import (
     BACKWARD,
@@ -38,6 +39,7 @@ from minesweep.reporting.analyse.statistics import (
     summarise,
 )
 from minesweep.reporting.analyse.views import Made, make_views
+from minesweep.reporting.read.design import read_design
 from minesweep.reporting.read.study import DERIVED, Study, read_study
 from minesweep.reporting.units import lower_is_better, unit, words
 
@@ -109,6 +111,11 @@ def analyse(
     """
     study = read_study(folder)
     settings = read_settings(study.folder, baseline, metric, group_by)
+    design = read_design(study.folder)
+    if design is not None and metric in (None, design.metric):
+        settings = declared_settings(settings, design, study.metrics)
+    elif design is not None:
+        design = None  # other metrics were not declared: they get the rule of fixed seeds
     check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
     if not group_by:
@@ -133,16 +140,24 @@ def analyse(
     answers = [
         fixed(row, smaller_wins(settings, row["measure"])) for row in comparisons.to_dict("records")
     ]
+    if design is not None:
+        declared = iter(declared_answers(runs, comparisons, design, notes))
+        main_rows = comparisons["measure"] == settings.metric
+        answers = [
+            next(declared) if main else a for a, main in zip(answers, main_rows, strict=True)
+        ]
     comparisons["answer"] = pd.Series([answer.kind for answer in answers], dtype=object)
     table = _table(runs, arms, measures, comparisons, step_seconds)
-    _note_seeds(runs, arms, notes)
+    if design is None:
+        _note_seeds(runs, arms, notes)
     counts = runs.groupby("arm")[settings.metric].count().reindex(table.index)
     equal = list(table.index[table[f"{settings.metric} half"].isna() & (counts > 1)])
     if equal:
         notes.append(
             f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
         )
-    _note_resolution(comparisons[comparisons["measure"] == settings.metric], settings, notes)
+    if design is None:
+        _note_resolution(comparisons[comparisons["measure"] == settings.metric], settings, notes)
     main = [a for a, m in zip(answers, comparisons["measure"], strict=True) if m == settings.metric]
     prices = _prices(runs, baselines)
     views = make_views(
