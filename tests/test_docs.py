@@ -87,7 +87,7 @@ def test_generated_pages_are_whole(site: Path) -> None:
 
 
 def test_each_stored_study_has_a_page(site: Path) -> None:
-    shown = "".join(page.read_text() for page in (ROOT / "docs" / "studies").glob("*.md"))
+    shown = "".join(page.read_text() for page in PAGES)
     for path in (ROOT / "results").glob("*_runs.csv"):
         study = path.name.removesuffix("_runs.csv")
         assert f'--8<-- "results/{study}.md"' in shown, study

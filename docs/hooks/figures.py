@@ -20,8 +20,9 @@ COLOURS = {
     "helps": "#2a9d8f",
     "costs": "#d1495b",
     "not sure": "#d98e04",
-    "no difference seen": "#8a8f98",
 }
+_OTHER = "#8a8f98"
+"""Of the answers that are neither."""
 _INK = "#010203"
 """Stands for the colour of the text around the figure."""
 
@@ -35,7 +36,7 @@ class Difference:
         difference: To its baseline; accuracies as shares of 1.
         low: Lower end of the 95 % interval.
         high: Upper end of it.
-        answer: A key of ``COLOURS``.
+        answer: Such as ``helps`` or ``not sure``.
         measure: What is compared.
         baseline: The arm that it is compared with.
     """
@@ -89,7 +90,7 @@ def draw(rows: list[Difference], label: str) -> str:
         axes.axvline(0, color=_INK, lw=0.8, zorder=1)
         beside = axes.get_yaxis_transform()
         for place, row in enumerate(reversed(rows)):
-            colour = COLOURS[row.answer]
+            colour = COLOURS.get(row.answer, _OTHER)
             axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, lw=2.5)
             axes.plot(100 * row.difference, place, "o", color=colour, ms=5)
             axes.text(

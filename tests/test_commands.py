@@ -1,0 +1,281 @@
+"""Each command that README and documentation show is checked; those that RUN names are run.
+
+A new command falls under a rule by its first words. One that no rule covers fails a test.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Train
+from documented import blocks, commands
+
+from minesweep.config.checks import check
+from minesweep.config.compose import compose
+
+OWN = ROOT / "tests" / "own"
+TINY = ("trainer.max_steps=3", "trainer.eval_every=null", "trainer.checkpoint_every=null")
+COMMANDS = commands()
+RUN = (
+    "python src/train.py miner=ohem miner.k=384",
+    "python src/train.py miner=random_k miner.k=384",
+    "python src/train.py dataset=digits trainer.max_epochs=5",
+    "python src/train.py --config-dir my_conf miner=mine",
+    "python src/train.py --config-dir my_conf miner=mine model=mine dataset=mine",
+    "python src/train.py --config-dir tests/own dataset=mine model=mine miner=mine",
+    "python src/train.py dataset=image_folder dataset.path=my_images",
+    "python src/train.py dataset=image_folder dataset.path=my_images trainer.max_steps=50",
+    "python src/train.py dataset=image_folder dataset.path=my_images trainer.batch_size=64"
+    " trainer.max_steps=50",
+)
+"""Training commands that run here, on three steps of small data, in this process."""
+
+
+def train_words(command: str) -> list[str]:
+    """The overrides of a training command; a folder of the reader's is one of the tests'."""
+    words = shlex.split(command)
+    words = words[words.index("src/train.py") + 1 :]
+    return ["tests/own" if word == "my_conf" else word for word in words]
+
+
+def split_config_dir(words: list[str]) -> tuple[list[str], Path | None]:
+    """Overrides, and the folder that ``--config-dir`` names."""
+    if "--config-dir" not in words:
+        return [word for word in words if "=" in word], None
+    at = words.index("--config-dir")
+    return [word for word in words[:at] + words[at + 2 :] if "=" in word], ROOT / words[at + 1]
+
+
+# --- one rule for each kind of command ---------------------------------------------------------
+
+
+def is_training(command: str) -> None:
+    """The configuration composes and passes each check that precedes a run."""
+    overrides, folder = split_config_dir(train_words(command))
+    if "-m" not in command.split():
+        check(compose(overrides, folder))
+
+
+def is_sweep(command: str) -> None:
+    """The options are read, the file and the launcher exist, and the first trial composes."""
+    from minesweep.sweeps.command import command as as_hydra
+    from minesweep.sweeps.spec import read
+    from minesweep.sweeps.trials import trials
+
+    words = ["tests/own" if word == "my_conf" else word for word in shlex.split(command)[2:]]
+    options = parsed("sweep", words)
+    assert as_hydra(options)
+    sweep = read(options.file)
+    overrides = [word for word in options.overrides if not word.startswith("hydra.")]
+    check(compose([*trials(sweep)[0], *overrides], options.config_dir))
+
+
+def is_report(command: str) -> None:
+    """The options are read; the same options run on a study in another test."""
+    assert "--help" not in command
+    assert re.match(r"python src/report\.py runs/", command)
+
+
+def is_dashboard(command: str) -> None:
+    """The options are read; the real service is never called."""
+    assert parsed("dashboard", shlex.split(command)[2:])
+
+
+def is_target(command: str) -> None:
+    """``make`` knows the target and would run it."""
+    subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, check=True, timeout=30)
+
+
+def is_torchrun(command: str) -> None:
+    overrides, _ = split_config_dir(train_words(command))
+    assert compose(overrides).trainer.parallel == "ddp"
+    assert shutil.which("torchrun")
+
+
+def is_wandb(command: str) -> None:
+    """W&B's own command line has the command; a sweep file is one that Minesweep reads too."""
+    from wandb.cli.cli import cli
+
+    from minesweep.sweeps.spec import read
+
+    _, name, *words = shlex.split(command)
+    assert name in cli.commands
+    if name == "sweep":
+        assert read(words[-1])
+
+
+def is_shell(command: str) -> None:
+    assert command in ("source .venv/bin/activate", "pre-commit install")
+
+
+RULES: dict[str, Callable[[str], None]] = {
+    "python src/train.py": is_training,
+    "python src/sweep.py": is_sweep,
+    "python src/report.py": is_report,
+    "python src/dashboard.py": is_dashboard,
+    "make ": is_target,
+    "torchrun ": is_torchrun,
+    "wandb ": is_wandb,
+    "source ": is_shell,
+    "pre-commit ": is_shell,
+}
+
+
+def load(entry: str) -> Any:
+    """The module ``src/<entry>.py``."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(f"entry_{entry}", ROOT / "src" / f"{entry}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parsed(entry: str, words: list[str]) -> Any:
+    """The options that an entry reads from ``words``."""
+    module = load(entry)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{entry}.py", *words])
+        return module.parse_arguments()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_right(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    rules = [rule for start, rule in RULES.items() if command.startswith(start)]
+    assert len(rules) == 1, f"no rule of tests/test_commands.py covers: {command}"
+    rules[0](command)
+
+
+# --- what is run -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``my_images``: three classes of small pictures, where ``paths.data_dir`` points."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for kind in ("cats", "dogs", "owls"):
+        folder = tmp_path / "data" / "my_images" / kind
+        folder.mkdir(parents=True)
+        for number in range(40):
+            pixels = random.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    monkeypatch.setenv("MINESWEEP_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "my_images"
+
+
+@pytest.mark.parametrize("command", RUN)
+@pytest.mark.usefixtures("images")
+def test_training_commands_run(command: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command in COMMANDS, "RUN names a command that is no longer shown"
+    monkeypatch.syspath_prepend(str(OWN))
+    overrides, folder = split_config_dir(train_words(command))
+    small = [*TINY, "trainer.batch_size=32", *(["miner.k=16"] if "miner.k" in command else [])]
+    # train() begins with dataset=digits, which an override after it replaces.
+    assert train(*overrides, *small, config_dir=folder)["step"] == 3
+
+
+@pytest.mark.slow
+def test_a_product_of_choices_runs(cli: Callable[..., Any], runs_dir: Path) -> None:
+    words = train_words("python src/train.py -m seed=0,1,2 dataset=digits")
+    done = cli(*words, *TINY, "logger=none", "trainer.batch_size=32")
+    assert done.returncode == 0, done.stderr
+    assert len(list((runs_dir / "single").glob("ohem-*"))) == 3
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_and_ends_with_its_report(cli: Callable[..., Any], runs_dir: Path) -> None:
+    done = cli(*demo_words(), "--count", "1", "logger=none", *TINY, entry="sweep")
+    assert done.returncode == 0, done.stderr
+    assert str(runs_dir / "demo" / "report" / "report.html") in done.stdout
+
+
+def demo_words() -> list[str]:
+    """What ``make demo`` gives to ``src/sweep.py``."""
+    done = subprocess.run(
+        ["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    line = next(line for line in done.stdout.splitlines() if "src/sweep.py" in line)
+    words = shlex.split(line.split("src/sweep.py")[1])
+    return [word for word in words if not word.startswith("logger=")]
+
+
+@pytest.fixture(scope="module")
+def nk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ``runs/nk``: three cells of ``sweeps/nk.yaml`` on digits, three steps each."""
+    from minesweep.training.run import run
+
+    runs = tmp_path_factory.mktemp("commands") / "runs"
+    small = ["dataset=digits", "logger=none", "trainer.progress=false", "study=nk", *TINY]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINESWEEP_RUNS", str(runs))
+        for cell in ("n512-k384", "n512-k512", "n1024-k512"):
+            for seed in (0, 1):
+                run(compose([f"experiment=nk/{cell}", f"seed={seed}", *small]))
+    return runs / "nk"
+
+
+REPORTS = {c.split("/")[-1].count("-"): c for c in COMMANDS if c.startswith("python src/report.py")}
+"""Of commands that differ in the name of the study alone, one."""
+
+
+@pytest.mark.parametrize("command", REPORTS.values())
+def test_reports_run(command: str, nk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, *options = shlex.split(command)[2:]
+    run = next(nk.glob("ohem-n512-k384-s0-*"))
+    # runs/nk/<run> is a run; every other folder is a study.
+    arguments = [str(run if folder.count("/") == 2 else nk), *options]
+    assert load("report").main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert ".html" in printed
+
+
+def test_the_dashboard_runs(cli: Callable[..., Any], nk: Path) -> None:
+    done = cli(str(nk.parent), "--no-tensorboard", entry="dashboard")
+    assert done.returncode == 0, done.stderr
+    assert (nk.parent / "index.html").stat().st_size > 1000
+
+
+def test_the_python_blocks_run() -> None:
+    """The loop and the miner of README and how-to, as they stand, on a small model."""
+    import torch
+
+    shown = {text for _, text in blocks("python")}
+    assert shown
+    torch.manual_seed(0)
+    for text in shown:
+        if "load_run" in text:
+            continue
+        model = torch.nn.Linear(4, 3)
+        before = model.weight.detach().clone()
+        batches = [(torch.randn(128, 4), torch.randint(3, (128,))) for _ in range(3)]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        names: dict[str, Any] = {"model": model, "batches": batches, "optimizer": optimizer}
+        exec(compile(text, "block", "exec"), names)
+        if "backward()" in text:
+            assert not torch.equal(before, model.weight)
+        if "AboveMean" in text:
+            weights = names["AboveMean"]().select(torch.tensor([0.0, 1.0, 5.0]))
+            assert weights.tolist() == [0, 0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python src/sweep.py")])
+def test_each_sweep_passes_its_own_check(command: str, cli: Callable[..., Any]) -> None:
+    words = ["tests/own" if word == "my_conf" else word for word in shlex.split(command)[2:]]
+    done = cli(*words, *([] if "--check" in words else ["--check"]), entry="sweep")
+    assert done.returncode == 0, done.stderr
+    assert "trials" in done.stdout
