@@ -10,7 +10,7 @@ from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import short_names
 from minesweep.reporting.analyse.report import Report, analyse
 from minesweep.reporting.analyse.views import Surface, Tradeoff
-from minesweep.reporting.show.series import curve_metrics
+from minesweep.reporting.show.figures import curve_metrics
 from minesweep.reporting.show.tables import escape_markdown, means, to_markdown
 from minesweep.reporting.units import words
 from minesweep.tracking.sections import HISTOGRAMS, SECTIONS

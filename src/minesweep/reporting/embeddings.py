@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from minesweep.errors import UserError
 from minesweep.pages import PALETTE, clean, data, environment
-from minesweep.reporting.show.plots import plain
 from minesweep.tracking.embeddings import FOLDER, Examples, Snapshots
 from minesweep.training.folder import write_atomically
 
@@ -152,7 +151,7 @@ def picture(name: str, shown: View) -> bytes:
             s=14,
             color=PALETTE[i % len(PALETTE)],
             marker=MARKERS[i // len(PALETTE)],
-            label=plain(group),
+            label=clean(group).replace("$", r"\$"),
             depthshade=False,
         )
     # One scale on all three axes: distances are what is looked at.
@@ -161,7 +160,9 @@ def picture(name: str, shown: View) -> bytes:
     half = 0.54 * (high - low).max() or 1.0
     limits = ((low + high) / 2)[:, None] + [-half, half]
     axes.set(xlim=limits[0], ylim=limits[1], zlim=limits[2])
-    axes.set_title(plain(f"{name}, step {shown.steps[-1]}") + f"\n{shown.told}", fontsize=7)
+    axes.set_title(
+        clean(f"{name}, step {shown.steps[-1]}").replace("$", r"\$") + f"\n{shown.told}", fontsize=7
+    )
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.05, 0.5))
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130, bbox_inches="tight")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from minesweep.words import nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-CONTROLS = ("all", "random_k")
+CONTROLS = ("all", "random_k", "random", "queue")
 """Miners that do not look for hard examples."""
 AT_EQUAL_COST = "at equal cost"
 """Ends the label of an arm that takes as many steps as cost what its baseline costs."""
@@ -151,26 +151,34 @@ def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[st
         if distinct > told:
             used.append(position)
             told = distinct
-    parts = [
-        [_told(keys[i], short[keys[i]], row[i]) for i in used if row[i] is not None]
-        for row in settings
-    ]
-    return [" ".join(words) or "all runs" for words in parts]
+
+    def label(row: tuple[Any, ...], told: Callable[[Any], str]) -> str:
+        parts = [_told(keys[i], short[keys[i]], told(row[i])) for i in used if row[i] is not None]
+        return " ".join(parts) or "all runs"
+
+    labels = [label(row, show) for row in settings]
+    # Numbers that differ after their sixth digit alone are written in full.
+    return labels if len(set(labels)) == len(labels) else [label(row, str) for row in settings]
 
 
-def _told(key: str, short: str, value: Any) -> str:
+def _told(key: str, short: str, value: str) -> str:
     if key == "trainer.equal_cost":
         return AT_EQUAL_COST
-    return show(value) if key == "miner" else f"{short}={show(value)}"
+    return value if key == "miner" else f"{short}={value}"
+
+
+def size_order(value: Any) -> tuple[int, float, str]:
+    """A key that sorts numbers by size, then texts; an absent value is an empty text."""
+    if isinstance(value, int | float):
+        return 0, float(value), ""
+    return 1, 0.0, "" if value is None else str(value)
 
 
 def _order(keys: Sequence[str], row: tuple[Any, ...]) -> list[tuple[int, float, str]]:
-    ranks = []
-    for key, value in zip(keys, row, strict=True):
-        if key == "miner" and value in CONTROLS:
-            ranks.append((0, float(CONTROLS.index(value)), ""))
-        elif isinstance(value, int | float):
-            ranks.append((1, float(value), ""))
-        else:
-            ranks.append((2, 0.0, "" if value is None else str(value)))
-    return ranks
+    """As :func:`size_order` in each column, with controls before the other miners."""
+    return [
+        (-1, float(CONTROLS.index(value)), "")
+        if key == "miner" and value in CONTROLS
+        else size_order(value)
+        for key, value in zip(keys, row, strict=True)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from minesweep.reporting.analyse.arms import (
     make_arms,
     resolve_key,
     show,
+    size_order,
 )
 from minesweep.reporting.analyse.declared import declared_answers, declared_settings
 from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
@@ -82,6 +84,15 @@ class Report:
     notes: list[str]
     step_seconds: dict[str, float]
     views: list[Made] = field(default_factory=list)
+
+    @property
+    def overview(self) -> str:
+        """How many arms, runs and seeds count, and how many runs do not."""
+        seeds = self.runs["seed"].nunique()
+        told = f"{len(self.arms)} arms, {len(self.runs)} runs, {seeds} seeds"
+        amiss = Counter(problem.kind for problem in self.study.problems)
+        left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(amiss.items()))
+        return told + (f"; amiss: {left_out}" if left_out else "")
 
     @property
     def smaller_wins(self) -> bool:
@@ -233,7 +244,7 @@ def _choice_notes(choices: list[Choice], validation: str) -> list[str]:
     if not choices:
         return []
     key = choices[0].key
-    tried = sorted({value for choice in choices for value in choice.tried}, key=_size)
+    tried = sorted({value for choice in choices for value in choice.tried}, key=size_order)
     notes = [
         f"{key} was chosen for each arm on {words(validation)} among "
         f"{', '.join(map(show, tried))}; only the runs of the chosen value are in the table."
@@ -243,13 +254,6 @@ def _choice_notes(choices: list[Choice], validation: str) -> list[str]:
     if apart := [c.arm for c in choices if not c.seeds]:
         notes.append(f"Values were compared on no shared seeds: {'; '.join(apart)}.")
     return notes
-
-
-def _size(value: object) -> tuple[bool, float, str]:
-    """Orders numbers by size, and words after them."""
-    if isinstance(value, int | float):
-        return False, float(value), ""
-    return True, 0.0, str(value)
 
 
 def _baselines(

@@ -30,7 +30,14 @@ import numpy as np
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.arms import Arm, make_arms, resolve_key, short_names, show
+from minesweep.reporting.analyse.arms import (
+    Arm,
+    make_arms,
+    resolve_key,
+    short_names,
+    show,
+    size_order,
+)
 from minesweep.reporting.analyse.ridge import exponent
 from minesweep.reporting.analyse.statistics import Interval, interval
 from minesweep.reporting.read.files import UnreadableError, number, read_journal
@@ -274,12 +281,7 @@ def _growth(surface: Surface) -> list[str]:
 
 def _values(arms: list[Arm], key: str) -> list[str]:
     """The key's values as shown, numbers by size, then words."""
-
-    def order(value: Any) -> tuple[bool, float, str]:
-        plain = isinstance(value, int | float)
-        return (not plain, float(value) if plain else 0.0, str(value))
-
-    return list(dict.fromkeys(show(v) for v in sorted((a.values[key] for a in arms), key=order)))
+    return list(dict.fromkeys(map(show, sorted((a.values[key] for a in arms), key=size_order))))
 
 
 def _tile(

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import short_names, show
-from minesweep.reporting.units import DASH, probability, unit
+from minesweep.reporting.units import DASH, probability, unit, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from minesweep.reporting.analyse.report import Report
+
+
+MOST_PROBLEMS = 10
+"""On the console."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,31 @@ def means(report: Report, names: Collection[str] | None = None) -> Table:
             )
             baseline = "baseline" if arm.label in report.baselines.values() else DASH
             told = word if isinstance(word, str) else baseline
-            cells += [difference(main.name, d, low, high, word=False), probability(p), told]
+            cells += [unit(main.name).interval(d, low, high, word=False), probability(p), told]
         cells += averages[1:]
         if report.step_seconds:
             cells.append(f"{row['seconds per step']:.3g}")
         rows.append([clean(cell) for cell in cells])
     return Table(f"{report.study.name}: mean ± 95 % interval over seeds", columns, rows)
+
+
+def brief(report: Report) -> Table:
+    """At most seven columns, for a terminal: the arm, its main result, the difference, the price."""
+    main = report.measures[0].name
+    whole = means(report, names=())
+    start = whole.columns.index("seeds")
+    columns = ["arm", *whole.columns[start:]]
+    rows = [
+        [clean(arm.label), *row[start:]] for arm, row in zip(report.arms, whole.rows, strict=True)
+    ]
+    scored = {
+        arm: price.scored for arm, price in report.prices.items() if price.scored == price.scored
+    }
+    if scored and not report.step_seconds:
+        columns.append("scored")
+        for arm, row in zip(report.arms, rows, strict=True):
+            row.append(f"{scored[arm.label]:.3g} x" if arm.label in scored else DASH)
+    return Table(f"{clean(report.study.name)}: {words(main)}", columns, rows)
 
 
 def differences(report: Report) -> Table:
@@ -80,7 +103,7 @@ def differences(report: Report) -> Table:
             row["arm"],
             row["baseline"],
             show(row["n"]),
-            difference(row["measure"], row["difference"], row["low"], row["high"]),
+            unit(row["measure"]).interval(row["difference"], row["low"], row["high"]),
             probability(row["p"]),
             probability(row["p_holm"]),
             row["answer"],
@@ -138,13 +161,14 @@ def mean(metric: str, value: float, half: float) -> str:
     return f"{u.value(value, sign=False)} ± {u.value(half)}"
 
 
-def difference(metric: str, value: float, low: float, high: float, word: bool = True) -> str:
-    """``+1.40 points [+1.10, +1.70]``; without an interval, the difference alone."""
-    u = unit(metric)
-    if math.isnan(value):
-        return DASH
-    ends = f" [{u.difference(low, word=False)}, {u.difference(high, word=False)}]"
-    return u.difference(value, word) + ("" if math.isnan(low) else ends)
+def legend(report: Report) -> str:
+    """What the signs in the tables mean."""
+    told = "± and [ ]: 95 % t-intervals over seeds."
+    if report.baselines:
+        count = len(report.answers)
+        told += " Differences are paired: an arm minus its baseline on the same seeds."
+        told += f" p: paired t-test, after Holm over {count} comparison{'s' if count > 1 else ''}."
+    return told
 
 
 def to_markdown(table: Table) -> str:
@@ -205,15 +229,15 @@ def print_report(report: Report, files: Sequence[Path] = ()) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 160
-    # A terminal is narrow: the other measures are in the files.
-    console.print(to_console(means(report, names=())))
+    console.print(to_console(brief(report)))
+    console.print(legend(report), markup=False, style="dim")
+    console.print(report.overview, markup=False)
     for note in report.notes:
         console.print(clean(note), markup=False)
-    for problem in report.study.problems[:10]:
+    for problem in report.study.problems[:MOST_PROBLEMS]:
         told = f"{problem.kind}: {problem.run}: {problem.detail}"
         console.print(clean(told)[:300], markup=False)
-    if len(report.study.problems) > 10:
-        more = len(report.study.problems) - 10
+    if (more := len(report.study.problems) - MOST_PROBLEMS) > 0:
         console.print(f"... and {more} more runs that are amiss, all in the report.")
     console.print()
     console.print(clean(report.headline), markup=False, style="bold")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from minesweep.errors import UserError
 from minesweep.reporting.show import tables
+from minesweep.reporting.show.figures import all_figures, paper, png
 from minesweep.reporting.show.page import render
-from minesweep.reporting.show.plots import draw
 
 if TYPE_CHECKING:
     from minesweep.reporting.analyse.report import Report
@@ -30,9 +30,10 @@ def write(report: Report, output: Path | None = None) -> list[Path]:
         UserError: The folder cannot be written.
     """
     output = output or report.study.folder / "report"
-    pictures = draw(report)
+    figures = all_figures(report)
+    pictures = {f"{name}.png": png(chart) for name, chart in paper(report, figures).items()}
     texts = {
-        "report.html": render(report),
+        "report.html": render(report, figures),
         "report.md": markdown(report, list(pictures)),
         "table.csv": tables.to_csv(["arm", *report.table.columns], list(report.table.itertuples())),
         "differences.csv": tables.to_csv(
