@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,22 @@ from reporting_fixtures import NOISE, SEEDS, config, ohem_study, write_run
 from scipy import stats
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.answer import fixed
+from minesweep.reporting.analyse.answer import Price, fixed, headline
+from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.analyse.statistics import (
     at_equal_budget,
     band,
     choose,
+    deciding_seeds,
     holm,
     interval,
     paired,
     resolvable,
+    two_groups,
 )
 from minesweep.reporting.read.study import read_study
-from minesweep.reporting.show.series import rebin
+from minesweep.reporting.show.losses import rebin
 from minesweep.reporting.show.write import markdown
 
 # --- the arithmetic -------------------------------------------------------------------------
@@ -58,12 +62,12 @@ def test_interval_without_spread() -> None:
 def test_paired_uses_the_seeds_in_common() -> None:
     arm = pd.Series([0.9, 0.8, 0.95, 0.1], index=[0, 1, 2, 9])
     baseline = pd.Series([0.7, 0.85, 0.7, 0.2], index=[2, 0, 1, 8])
-    found = paired(arm, baseline)
+    found = interval(paired(arm, baseline).to_numpy())
     expected = stats.ttest_rel([0.9, 0.8, 0.95], [0.85, 0.7, 0.7])
-    interval = expected.confidence_interval(0.95)
+    ends = expected.confidence_interval(0.95)
     assert found.n == 3
     assert found.p == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -114,7 +118,6 @@ def test_choose_compares_values_on_the_seeds_that_all_have() -> None:
         (0.01, 0, 0.80),
         (0.01, 1, 0.99),
         (0.01, 2, 0.99),
-        (0.1, 1, math.nan),
     ]
     runs = pd.DataFrame(rows, columns=["lr", "seed", "val"]).assign(arm="a")
     kept, (choice,) = choose(runs, "lr", "val")
@@ -123,6 +126,52 @@ def test_choose_compares_values_on_the_seeds_that_all_have() -> None:
     assert choice.at_edge
     assert list(kept["lr"]) == [0.1]
     assert choose(runs, "lr", "val", lower_is_better=True)[1][0].value == 0.01
+
+
+def test_a_value_whose_seeds_diverge_does_not_win() -> None:
+    """Two of five seeds failed at the higher rate, and the other three look best."""
+    rows = [(0.1, seed, 0.99) for seed in range(3)] + [(0.01, seed, 0.9) for seed in range(5)]
+    runs = pd.DataFrame(rows, columns=["lr", "seed", "val"]).assign(arm="a")
+    kept, (choice,) = choose(runs, "lr", "val", failed={("a", 0.1): 2})
+    assert (choice.value, choice.better, choice.lost) == (0.01, 0.1, {0.1: 2})
+    assert set(kept["lr"]) == {0.01}
+    # A seed without a validation result counts as one that failed.
+    diverged = pd.concat([runs, pd.DataFrame([(0.1, 3, math.nan, "a")], columns=runs.columns)])
+    assert choose(diverged, "lr", "val")[1][0].value == 0.01
+    # Where every value has failed seeds the best one is kept, and says so.
+    (choice,) = choose(runs, "lr", "val", failed={("a", 0.1): 2, ("a", 0.01): 1})[1]
+    assert (choice.value, choice.lost) == (0.1, {0.1: 2, 0.01: 1})
+
+
+def test_a_seed_that_occurs_twice_is_refused() -> None:
+    twice = pd.Series([0.9, 0.8, 0.7], index=[0, 1, 1])
+    once = pd.Series([0.9, 0.8], index=[0, 1])
+    for pair in ((twice, once), (once, twice)):
+        with pytest.raises(ValueError, match=r"seeds \[1\] occur more than once"):
+            paired(*pair)
+
+
+def test_seeds_in_two_groups_are_seen_and_others_hardly_ever() -> None:
+    draws = np.random.default_rng(1)
+    for n, collapsed in ((5, 1), (10, 1), (10, 2), (20, 4)):
+        values = draws.normal(0.95, 0.003, n)
+        assert two_groups(values) is None
+        values[:collapsed] = draws.normal(0.1, 0.003, collapsed)
+        found = two_groups(values)
+        assert found is not None
+        assert found.tolist() == [True] * collapsed + [False] * (n - collapsed)
+    alarms = [two_groups(draws.normal(size=8)) is not None for _ in range(2000)]
+    assert np.mean(alarms) == pytest.approx(0.01, abs=0.007)
+    assert two_groups([0.95, 0.95, 0.95, 0.9525]) is None, "a coarse metric is no second group"
+    assert two_groups([0.1, 0.9, 0.9]) is None
+
+
+def test_seeds_that_decide_an_answer() -> None:
+    clear = pd.Series([1.0, 1.1, 0.9, 1.2, 0.8])
+    assert deciding_seeds(clear) == []
+    collapsed = pd.Series([1.0, 1.1, 0.9, 1.2, -9.0], index=list("abcde"))
+    assert deciding_seeds(collapsed) == ["e"]
+    assert deciding_seeds(clear[:3]) == []
 
 
 def test_band_is_an_interval_at_every_step_that_all_seeds_have() -> None:
@@ -324,7 +373,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     assert math.isnan(result.table.loc["ohem", "test/accuracy half"])
     assert result.headline.startswith("Nothing can be said: ohem +")
     assert any(note.startswith("One seed") for note in result.notes)
-    assert "±" not in markdown(result, []).split("\n## ")[1].split("\n", 1)[1]
+    assert "±" not in markdown(result, []).split("\n## ")[1].split("\n\n")[1]
 
 
 def test_missing_seeds_are_said(tmp_path: Path) -> None:
@@ -340,3 +389,103 @@ def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
     result = analyse(ohem_study(tmp_path, {128: 0.014}), metric="test/loss")
     assert result.headline.startswith("Mining helps: ohem \N{MINUS SIGN}0.01")
     assert "points" not in result.headline
+
+
+# --- runs that count twice, or not at all ---------------------------------------------------
+
+
+def test_k_and_the_ratio_that_gives_it_are_one_computation(tmp_path: Path) -> None:
+    """Two seeds, each as ``miner.k=64``, as ``miner.ratio=0.5`` of 128, and as both."""
+    for seed in range(2):
+        write_run(tmp_path, config("random_k", 128, 64, seed), 0.90 + 0.01 * seed)
+        for number, (k, ratio) in enumerate(((64, None), (None, 0.5), (64, 0.5))):
+            tree = config("ohem", 128, k, seed, miner__ratio=ratio)
+            updated = f"2026-01-0{number + 1}T00:00:00"
+            name = f"ohem-{number}-{seed}"
+            write_run(tmp_path, tree, 0.92 + 0.03 * seed, name=name, updated=updated)
+    result = analyse(tmp_path)
+    assert result.table.loc["ohem", "seeds"] == 2
+    (row,) = result.comparisons.query("measure == 'test/accuracy'").to_dict("records")
+    assert row["n"] == 2
+    assert row["p"] == pytest.approx(stats.ttest_1samp([0.02, 0.04], 0).pvalue)
+    assert set(result.runs.query("arm == 'ohem'")["run"]) == {"ohem-2-0", "ohem-2-1"}
+    assert sum(problem.kind == "duplicate" for problem in result.study.problems) == 4
+    assert "4 duplicate" in result.overview
+
+
+def test_arms_that_differ_in_the_seventh_digit_are_two(tmp_path: Path) -> None:
+    for seed in range(2):
+        for lr in (0.1234567, 0.1234568):
+            write_run(tmp_path, config(seed=seed, optimizer__lr=lr), 0.9)
+    result = analyse(tmp_path)
+    assert [arm.label for arm in result.arms] == ["lr=0.1234567", "lr=0.1234568"]
+    assert result.table["seeds"].tolist() == [2, 2]
+
+
+def test_failed_seeds_and_unequal_grids_of_a_chosen_rate_are_told(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        for lr, accuracy in ((0.001, 0.8), (0.01, 0.9), (0.1, 0.99), (0.02, 0.85)):
+            failed = lr == 0.1 and seed >= 3
+            tree = config("ohem", 512, 128, seed, optimizer__lr=lr)
+            state = "failed" if failed else "finished"
+            write_run(tmp_path, tree, accuracy, state=state, reason="the loss is NaN")
+        write_run(tmp_path, config("random_k", 512, 128, seed, optimizer__lr=0.01), 0.9)
+    (tmp_path / "report.yaml").write_text("best_by: optimizer.lr\nbaseline: {miner: random_k}\n")
+    result = analyse(tmp_path)
+    assert {c.arm: c.value for c in result.choices} == {"random_k": 0.01, "ohem": 0.01}
+    notes = "\n".join(result.notes)
+    assert "ohem: optimizer.lr 0.1 (2 seeds failed) has the best mean of the seeds" in notes
+    assert "Unequal numbers of values of optimizer.lr were tried" in notes
+    assert "ohem 4" in notes
+    assert "random_k 1" in notes
+    assert "2 failed" in result.overview
+
+
+def test_one_collapsed_seed_is_told(tmp_path: Path) -> None:
+    ohem_study(tmp_path, {128: 0.014})
+    (run,) = tmp_path.glob("ohem-n1024-k128-s3-*")
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"test/accuracy": 0.1}))
+    result = analyse(tmp_path)
+    notes = "\n".join(result.notes)
+    assert "the seeds of ohem fall into two groups" in notes
+    assert "seed 3 has 10.00 %, the others" in notes
+    assert "The answer changes if one seed is left out: ohem (seed 3)." in notes
+    assert result.headline.startswith("No difference seen")
+    assert "\N{DAGGER}" in markdown(result, [])
+
+
+def test_seeds_without_a_result_are_not_counted(tmp_path: Path) -> None:
+    ohem_study(tmp_path, {128: 0.014})
+    (run,) = tmp_path.glob("ohem-n1024-k128-s3-*")
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"test/accuracy": math.nan}))
+    result = analyse(tmp_path)
+    assert result.table.loc["ohem", "seeds"] == 4
+    assert any("ohem lacks 3" in note for note in result.notes)
+    assert any(note.startswith("1 finished runs have no test/accuracy") for note in result.notes)
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["helps", "costs", "not sure", "none"]), min_size=1, max_size=9),
+    words=st.integers(1, 12),
+    scored=st.sampled_from([1.0, 4.0, math.nan]),
+)
+def test_a_headline_has_at_most_25_words(kinds: list[str], words: int, scored: float) -> None:
+    label = " ".join(f"key{i}=value" for i in range(words))
+    arms = [Arm(f"ohem {label} {i}", {"miner": "ohem"}) for i in range(len(kinds))]
+    arms.append(Arm(f"random_k {label}", {"miner": "random_k"}))
+    ends = {"helps": (1, 3), "costs": (-3, -1), "not sure": (1, 3), "none": (-1, 3)}
+    answers = []
+    for arm, kind in zip(arms, kinds, strict=False):
+        low, high = ends[kind]
+        row = {"arm": arm.label, "baseline": arms[-1].label, "n": 5, "low": low, "high": high}
+        row |= {"difference": (low + high) / 2, "p_holm": 0.2 if kind == "not sure" else 0.01}
+        answers.append(fixed(row))
+    prices = {arm.label: Price(scored, 1.0) for arm in arms}
+    text = headline(answers, arms, "test/accuracy", prices)
+    assert len(text.split()) <= 25
+    if "helps" in kinds and words < 5:
+        assert text.startswith("Mining helps")
+        assert re.search(r"\+200\.00 points( of test accuracy)? \[\+100\.00, \+300\.00\]", text)
+        assert ("4 x the examples scored" in text) == (scored == 4)

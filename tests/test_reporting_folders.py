@@ -17,8 +17,9 @@ import report as entry
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.read.study import read_study
+from minesweep.reporting.show.figures import all_figures, shown_arms
+from minesweep.reporting.show.losses import loss_histograms
 from minesweep.reporting.show.page import render
-from minesweep.reporting.show.series import loss_histograms, shown_arms
 from minesweep.reporting.show.write import markdown, write
 
 # --- folders that are amiss -----------------------------------------------------------------
@@ -217,7 +218,9 @@ def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
-    page = render(analyse(ohem_study(tmp_path / "study", {128: 0.014}, seeds=range(2))))
+    result = analyse(ohem_study(tmp_path / "study", {128: 0.014}, seeds=range(2)))
+    page = render(result, all_figures(result))
+    assert len(page.encode()) < 1_500_000
     elements = Elements()
     elements.feed(page)
     for tag, attributes in elements.tags:
@@ -231,7 +234,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert "url(" not in style
     assert "@import" not in style
     assert "prefers-color-scheme: dark" in style
-    assert "showSendToCloud: false" in page, "Plotly's own button sends data to its makers"
+    assert "actions: false" in page, "a menu would offer to send the chart to an editor on the web"
     assert page.index('id="answer"') < page.index("<table") < page.index("<section")
 
 
@@ -294,7 +297,7 @@ def test_hostile_markup_reaches_no_terminal(
 def test_histograms_are_averaged_on_common_axes(tmp_path: Path) -> None:
     for seed in range(2):
         write_run(tmp_path, config("ohem", 512, 384, seed), 0.9)
-    (found,) = loss_histograms(analyse(tmp_path))
+    (found,) = loss_histograms(found := analyse(tmp_path), shown_arms(found))
     assert found.seeds == 2
     assert found.steps.tolist() == [20, 40, 60, 80, 100]
     assert found.scored.sum(axis=1) == pytest.approx(np.full(5, 512))

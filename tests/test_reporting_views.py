@@ -15,6 +15,7 @@ from reporting_fixtures import config, write_run
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import Report, analyse
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, parse_views
+from minesweep.reporting.show.figures import all_figures
 from minesweep.reporting.show.page import render
 from minesweep.reporting.show.write import write
 
@@ -160,9 +161,9 @@ def test_the_page_and_the_pictures(study: Path) -> None:
     found = analyse(study)
     names = {path.name for path in write(found)}
     assert {"surface-1.png", "tradeoff-2.png"} <= names
-    page = render(found)
-    assert page.index('data-kind="tiles"') < page.index('data-kind="curve"')
-    assert page.count('id="surface-0-') == 2
+    page = render(found, all_figures(found))
+    assert page.index('data-kind="tile"') < page.index('data-kind="curve"')
+    assert page.count('id="surface-1-') == 2
     assert "&lt;b&gt;Where" in page
     assert "framed: the best margin of each dim" in page
     assert "which other work on the machine may have slowed" in page

@@ -20,10 +20,10 @@ from minesweep.reporting.analyse.arms import (
     make_arms,
     resolve_key,
     show,
-    size_order,
 )
 from minesweep.reporting.analyse.declared import declared_answers, declared_settings
 from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
+from minesweep.reporting.analyse.notes import of_choices, of_comparisons, of_seeds
 from minesweep.reporting.analyse.settings import (
     BACKWARD,
     FORWARD,
@@ -33,17 +33,15 @@ from minesweep.reporting.analyse.settings import (
     smaller_wins,
 )
 from minesweep.reporting.analyse.statistics import (
-    POWER,
     Choice,
     choose,
     compare,
-    resolvable,
     summarise,
 )
 from minesweep.reporting.analyse.views import Made, make_views
 from minesweep.reporting.read.design import read_design
 from minesweep.reporting.read.study import DERIVED, Study, read_study
-from minesweep.reporting.units import lower_is_better, unit, words
+from minesweep.reporting.units import lower_is_better
 
 
 @dataclass(frozen=True)
@@ -157,18 +155,15 @@ def analyse(
         answers = [
             next(declared) if main else a for a, main in zip(answers, main_rows, strict=True)
         ]
+        fragile = comparisons.loc[main_rows, "fragile"].fillna(False).astype(bool)
+        comparisons.loc[main_rows, "without"] = ["yes" if told else "" for told in fragile]
     comparisons["answer"] = pd.Series([answer.kind for answer in answers], dtype=object)
     table = _table(runs, arms, measures, comparisons, step_seconds)
+    # Seeds of a declared design are unequal on purpose.
+    notes += of_seeds(runs, arms, settings.metric, complete=design is None)
     if design is None:
-        _note_seeds(runs, arms, notes)
-    counts = runs.groupby("arm")[settings.metric].count().reindex(table.index)
-    equal = list(table.index[table[f"{settings.metric} half"].isna() & (counts > 1)])
-    if equal:
-        notes.append(
-            f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
-        )
-    if design is None:
-        _note_resolution(comparisons[comparisons["measure"] == settings.metric], settings, notes)
+        rows = comparisons[comparisons["measure"] == settings.metric]
+        notes += of_comparisons(rows, settings.metric)
     main = [a for a, m in zip(answers, comparisons["measure"], strict=True) if m == settings.metric]
     prices = _prices(runs, baselines)
     views = make_views(
@@ -230,8 +225,10 @@ def _arms(
     runs = study.runs.assign(arm=labels)
     if chosen is None:
         return runs, keys, arms, []
-    runs, choices = choose(runs, chosen, settings.validation, lower_is_better(settings.validation))
-    notes += _choice_notes(choices, settings.validation)
+    failed = _failed_values(study, arms, keys, chosen)
+    smaller = lower_is_better(settings.validation)
+    runs, choices = choose(runs, chosen, settings.validation, smaller, failed)
+    notes += of_choices(choices, settings.validation)
     left = {choice.arm for choice in choices}
     dropped = [arm.label for arm in arms if arm.label not in left]
     if dropped:
@@ -239,21 +236,16 @@ def _arms(
     return runs, keys, [arm for arm in arms if arm.label in left], choices
 
 
-def _choice_notes(choices: list[Choice], validation: str) -> list[str]:
-    """Which values were tried, and where the best of them may not be the best there is."""
-    if not choices:
-        return []
-    key = choices[0].key
-    tried = sorted({value for choice in choices for value in choice.tried}, key=size_order)
-    notes = [
-        f"{key} was chosen for each arm on {words(validation)} among "
-        f"{', '.join(map(show, tried))}; only the runs of the chosen value are in the table."
-    ]
-    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if c.at_edge]:
-        notes.append(f"Chosen at the edge of what was tried: {'; '.join(edge)}.")
-    if apart := [c.arm for c in choices if not c.seeds]:
-        notes.append(f"Values were compared on no shared seeds: {'; '.join(apart)}.")
-    return notes
+def _failed_values(
+    study: Study, arms: list[Arm], keys: list[str], chosen: str
+) -> Counter[tuple[str, object]]:
+    """How many runs failed, by arm and value of the key that is chosen."""
+    labels = {tuple(arm.values[key] for key in keys): arm.label for arm in arms}
+    return Counter(
+        (labels[setting], row[chosen])
+        for row in study.failed.to_dict("records")
+        if (setting := tuple(row[key] for key in keys)) in labels
+    )
 
 
 def _baselines(
@@ -297,7 +289,8 @@ def _table(
     table = pd.DataFrame(index=labels)
     for key in arms[0].values:
         table[key] = pd.Series([arm.values[key] for arm in arms], index=labels, dtype=object)
-    table["seeds"] = runs.groupby("arm")["seed"].nunique()
+    counted = runs.dropna(subset=[measures[0].name])
+    table["seeds"] = counted.groupby("arm")["seed"].nunique().reindex(labels, fill_value=0)
     for measure in measures:
         means = summarise(runs, measure.name)
         table[f"{measure.name} mean"], table[f"{measure.name} half"] = (
@@ -305,40 +298,11 @@ def _table(
             means["half"],
         )
         rows = comparisons[comparisons["measure"] == measure.name].set_index("arm")
-        for column in ("difference", "low", "high", "p", "p_holm", "answer"):
+        for column in ("difference", "low", "high", "p", "p_holm", "without", "answer"):
             table[f"{measure.name} {column}"] = rows[column]
     if step_seconds:
         table["seconds per step"] = pd.Series(step_seconds)
     return table
-
-
-def _note_seeds(runs: pd.DataFrame, arms: list[Arm], notes: list[str]) -> None:
-    every = set(runs["seed"])
-    held = {arm: set(group["seed"]) for arm, group in runs.groupby("arm")}
-    short = [
-        f"{arm.label} lacks {', '.join(map(str, sorted(every - held[arm.label])))}"
-        for arm in arms
-        if every - held[arm.label]
-    ]
-    if short:
-        notes.append(f"Not every arm has all {len(every)} seeds: {'; '.join(short)}.")
-    if len(every) == 1:
-        notes.append("One seed: there are no intervals, and nothing can be concluded.")
-
-
-def _note_resolution(main: pd.DataFrame, settings: Settings, notes: list[str]) -> None:
-    """What the comparisons could have shown."""
-    rows = [row for row in main.to_dict("records") if row["high"] > row["low"]]
-    if not rows:
-        return
-    least = [resolvable((row["high"] - row["low"]) / 2, row["n"]) for row in rows]
-    u = unit(settings.metric)
-    low, high = u.size(min(least)), u.size(max(least))
-    notes.append(
-        f"With the spread and the number of seeds seen here, the difference that would be seen "
-        f"{POWER:.0%} of the time, uncorrected, is "
-        + (f"{low}." if low == high else f"{low} to {high}, by the arm.")
-    )
 
 
 def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, Price]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,11 @@ class Choice:
         arm: The arm's label, the key apart.
         key: The swept key.
         value: The value chosen.
-        tried: All values tried.
-        seeds: The seeds on which all values were compared; empty where they shared none, in
-            which case each value's mean is over its own seeds.
+        tried: All values of which a run finished.
+        seeds: The seeds on which all values were compared; empty if they shared none, and then
+            each value's mean is over its own seeds.
+        lost: By value, how many of its seeds failed or have no validation result.
+        better: The value with the best mean of all, if it lost for its failed seeds; else None.
     """
 
     arm: str
@@ -61,6 +64,8 @@ class Choice:
     value: object
     tried: tuple[object, ...]
     seeds: tuple[int, ...]
+    lost: Mapping[object, int]
+    better: object = None
 
     @property
     def at_edge(self) -> bool:
@@ -94,17 +99,86 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
     return Interval(mean, mean - half, mean + half, n, p)
 
 
-def paired(arm: pd.Series, baseline: pd.Series) -> Interval:
-    """The difference ``arm - baseline`` on the seeds that both have.
+def paired(arm: pd.Series, baseline: pd.Series) -> pd.Series:
+    """The differences ``arm - baseline`` on the seeds that both have, indexed by seed.
 
     Args:
         arm: Values, indexed by seed.
         baseline: Values, indexed by seed.
+
+    Raises:
+        ValueError: A seed occurs twice. Its run would count several times.
     """
+    for values in (arm, baseline):
+        if not values.index.is_unique:
+            twice = values.index[values.index.duplicated()].unique().tolist()
+            raise ValueError(f"one run per arm and seed: seeds {twice} occur more than once")
     seeds = [seed for seed in arm.index if seed in set(baseline.index)]
-    return interval(
-        arm.loc[seeds].to_numpy(dtype=float) - baseline.loc[seeds].to_numpy(dtype=float)
-    )
+    return arm.loc[seeds].astype(float) - baseline.loc[seeds].astype(float)
+
+
+def deciding_seeds(differences: pd.Series) -> list[Any]:
+    """The seeds without any one of which the interval would say something else.
+
+    An interval says that the difference is above zero, below zero, or neither. With fewer than
+    four seeds each one decides, and the list is empty.
+
+    Args:
+        differences: Paired differences, indexed by seed.
+    """
+    differences = differences.dropna()
+    if len(differences) < 4:
+        return []
+
+    def says(values: pd.Series) -> int:
+        found = interval(values.to_numpy())
+        return int(found.low > 0) - int(found.high < 0)
+
+    whole = says(differences)
+    return [seed for seed in differences.index if says(differences.drop(seed)) != whole]
+
+
+def two_groups(values: Sequence[float] | np.ndarray) -> np.ndarray | None:
+    """Whether an arm's values fall into two groups, such as seeds that collapsed and others.
+
+    The statistic is the widest gap between neighbours over the standard deviation within the two
+    groups that it makes. Its limit is the 99th percentile for as many normal values, by
+    simulation. A standard deviation below a thousandth of the largest value counts as that.
+
+    Args:
+        values: One a seed.
+
+    Returns:
+        A mask of the smaller group, or None. Fewer than four values are never two groups.
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) < 4 or not np.isfinite(x).all() or not np.ptp(x):
+        return None
+    ratio, above = _gap(x[None], floor=1e-3 * float(np.abs(x).max()))
+    if not ratio[0] > _gap_limit(len(x)):
+        return None
+    return above[0] if above[0].sum() * 2 <= len(x) else ~above[0]
+
+
+def _gap(samples: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Of ``[m, n]`` samples: the statistic of :func:`two_groups`, and which lie above the gap."""
+    ordered = np.sort(samples, axis=1)
+    gaps = np.diff(ordered, axis=1)
+    widest = gaps.argmax(1)[:, None]
+    above = samples > np.take_along_axis(ordered, widest, 1)
+    squares = np.zeros(len(samples))
+    for group in (above, ~above):
+        mean = (samples * group).sum(1) / group.sum(1)
+        squares += (((samples - mean[:, None]) ** 2) * group).sum(1)
+    within = np.maximum(np.sqrt(squares / (samples.shape[1] - 2)), floor)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.take_along_axis(gaps, widest, 1)[:, 0] / within, above
+
+
+@cache
+def _gap_limit(n: int) -> float:
+    draws = np.random.default_rng(0).normal(size=(20_000, n))
+    return float(np.quantile(_gap(draws)[0], 0.99))
 
 
 def resolvable(half: float, n: int) -> float:
@@ -147,18 +221,23 @@ def summarise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     ).set_index("arm")
 
 
-COMPARISON_COLUMNS = (
-    ["measure", "arm", "baseline", "n", "difference", "low", "high", "p", "p_holm"]
-)  # fmt: skip
+COMPARISON_COLUMNS = ["measure", "arm", "baseline", "n"]
+COMPARISON_COLUMNS += ["difference", "low", "high", "p", "p_holm", "without"]
 
 
 def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd.DataFrame:
     """Paired differences of a metric to each arm's baseline; Holm over all rows returned.
 
     Args:
-        runs: One row a run, with ``arm``, ``seed`` and ``metric``.
+        runs: One row a run, with ``arm``, ``seed`` and ``metric``; one run per arm and seed.
         metric: The column.
         baselines: The baseline's label by the arm's label.
+
+    Returns:
+        ``COMPARISON_COLUMNS``; ``without`` names the seeds of :func:`deciding_seeds`.
+
+    Raises:
+        ValueError: An arm has two runs of one seed.
     """
     held = runs.dropna(subset=[metric])
     by_arm = {arm: group.set_index("seed")[metric] for arm, group in held.groupby("arm")}
@@ -166,41 +245,67 @@ def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd
     for arm, baseline in baselines.items():
         if arm not in by_arm or baseline not in by_arm:
             continue
-        d = paired(by_arm[arm], by_arm[baseline])
-        rows.append([metric, arm, baseline, d.n, d.mean, d.low, d.high, d.p])
-    corrected = holm([row[-1] for row in rows])
-    rows = [[*row, p] for row, p in zip(rows, corrected, strict=True)]
+        differences = paired(by_arm[arm], by_arm[baseline])
+        d = interval(differences.to_numpy())
+        without = " ".join(map(str, deciding_seeds(differences)))
+        rows.append([metric, arm, baseline, d.n, d.mean, d.low, d.high, d.p, without])
+    corrected = holm([row[7] for row in rows])
+    rows = [[*row[:8], p, row[8]] for row, p in zip(rows, corrected, strict=True)]
     return pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
 
 
 def choose(
-    runs: pd.DataFrame, key: str, validation: str, lower_is_better: bool = False
+    runs: pd.DataFrame,
+    key: str,
+    validation: str,
+    lower_is_better: bool = False,
+    failed: Mapping[tuple[str, object], int] | None = None,
 ) -> tuple[pd.DataFrame, list[Choice]]:
     """Keeps, in each arm, the runs of the value of ``key`` that did best on validation data.
 
-    Values are compared by their mean over the seeds that all of them have, so that a value
-    that was later run on more seeds is neither favoured nor punished for them.
+    Values are compared by their mean over the seeds that all of them have: a value that ran on
+    more seeds has no advantage. A value of which a seed failed, or has no validation result,
+    loses to any value of which none did.
 
     Args:
         runs: One row a run; ``arm`` must not depend on ``key``.
         key: The swept key, such as ``optimizer.lr``.
         validation: The metric to choose on, such as ``val/accuracy``.
         lower_is_better: Whether the smallest mean wins.
+        failed: How many runs failed, by arm and value.
 
     Returns:
         The runs that are left, and what was chosen, one choice an arm.
     """
     kept, choices = [], []
-    for arm, group in runs.dropna(subset=[validation]).groupby("arm", sort=False):
-        by_value = dict(list(group.groupby(key, sort=False, dropna=False)))
+    best_of = min if lower_is_better else max
+    for arm, group in runs.groupby("arm", sort=False):
+        by_value = dict(
+            list(group.dropna(subset=[validation]).groupby(key, sort=False, dropna=False))
+        )
+        if not by_value:
+            continue
+        absent = group[group[validation].isna()].groupby(key, dropna=False).size()
+        lost = {v: int(absent.get(v, 0)) + (failed or {}).get((str(arm), v), 0) for v in by_value}
         shared = set.intersection(*(set(g["seed"]) for g in by_value.values()))
         means = {
             value: float((g[g["seed"].isin(shared)] if shared else g)[validation].mean())
             for value, g in by_value.items()
         }
-        best = (min if lower_is_better else max)(means, key=lambda value: means[value])
+        best = best_of([v for v in means if not lost[v]] or list(means), key=means.__getitem__)
+        top = best_of(means, key=means.__getitem__)
         kept.append(by_value[best])
-        choices.append(Choice(str(arm), key, best, tuple(means), tuple(sorted(shared))))
+        choices.append(
+            Choice(
+                arm=str(arm),
+                key=key,
+                value=best,
+                tried=tuple(means),
+                seeds=tuple(sorted(shared)),
+                lost={value: count for value, count in lost.items() if count},
+                better=top if means[top] != means[best] else None,
+            )
+        )
     return (pd.concat(kept) if kept else runs.iloc[:0]), choices
 
 

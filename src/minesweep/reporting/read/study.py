@@ -79,6 +79,7 @@ class Study:
         runs: One row a finished run: ``run``, ``seed``, ``miner``, ``n``, ``k``, the columns of
             ``keys``, and its summary's metrics.
         keys: The columns in which finished runs differ, the seed apart.
+        failed: One row a run that failed and is not in ``runs``: ``run``, ``seed`` and ``keys``.
         metrics: The columns that hold metrics.
         curves: Long table ``run``, ``step``, ``metric``, ``value`` of the finished runs.
         histograms: By run, then by metric.
@@ -89,6 +90,7 @@ class Study:
 
     folder: Path
     runs: pd.DataFrame
+    failed: pd.DataFrame
     keys: list[str]
     metrics: list[str]
     curves: pd.DataFrame
@@ -120,15 +122,19 @@ def read_study(folder: Path | str) -> Study:
     """
     folder = Path(folder).resolve()
     problems: list[Problem] = []
-    found = [run for path in run_folders(folder) if (run := _read_run(path, problems))]
-    found = _without_duplicates(found, problems)
+    read = [run for path in run_folders(folder) if (run := _read_run(path, problems))]
+    found = [run for run in read if run.status["state"] == "finished"]
     table, keys, metrics = _table(found)
+    table = _one_run_each(table, keys, found, problems)
+    found = [run for run in found if run.name in set(table["run"])]
+    failed = _failed([run for run in read if run.status["state"] == "failed"], table, keys)
     curves, histograms = _curves(found)
     statuses = [run.status for run in found]
     made_with = provenance(statuses)
     return Study(
         folder=folder,
         runs=table,
+        failed=failed,
         keys=keys,
         metrics=metrics,
         curves=curves,
@@ -176,8 +182,7 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
     state = status.get("state")
     if state == "failed":
         amiss("failed", status.get("reason") or "no reason given")
-        return None
-    if state != "finished":
+    elif state != "finished":
         step, steps = status.get("step", "?"), status.get("max_steps", "?")
         what = {
             "running": "running, or ended without a word",
@@ -190,19 +195,18 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
         )
         return None
     try:
-        summary = read_json(path / "summary.json")
-    except UnreadableError as error:
-        amiss("half-written", error)
-        return None
-    try:
+        summary = read_json(path / "summary.json") if state == "finished" else {}
         config = read_yaml(path / "config.yaml")
         flat = flatten(config, path / "config.yaml")
         numbers = {str(key): x for key, v in summary.items() if (x := number(v)) is not None}
         run = _Run(path.name, config, flat, status, numbers)
         _derived(run)
     except UnreadableError as error:
-        amiss("unreadable", error)
+        if state == "finished":
+            amiss("half-written" if "summary" in str(error) else "unreadable", error)
         return None
+    if state == "failed":
+        return run
     try:
         run.rows, skipped = read_journal(path / "journal.jsonl")
         if skipped:
@@ -228,17 +232,41 @@ def _derived(run: _Run) -> dict[str, Any]:
     return {"seed": seed, "miner": miner, "n": n, "k": selected}
 
 
-def _without_duplicates(found: list[_Run], problems: list[Problem]) -> list[_Run]:
-    """Keeps the newest of the runs that compute the same."""
-    newest: dict[tuple[Any, ...], _Run] = {}
-    for run in sorted(found, key=lambda r: str(r.status.get("updated"))):
-        same = tuple(sorted((k, repr(v)) for k, v in run.flat.items() if not _ignored(k)))
-        same += (run.flat["seed"],)
-        if (older := newest.get(same)) is not None:
-            detail = f"computes the same as {run.name}, which is newer and counts"
-            problems.append(Problem(older.name, "duplicate", detail))
-        newest[same] = run
-    return sorted(newest.values(), key=lambda r: r.name)
+def _one_run_each(
+    table: pd.DataFrame, keys: list[str], found: list[_Run], problems: list[Problem]
+) -> pd.DataFrame:
+    """Keeps one run of each seed and setting: the one changed last, then the last by name.
+
+    Two commands may lead to one computation, such as ``miner.k=64`` and ``miner.ratio=0.5`` of
+    128. Both would count as the same seed twice.
+    """
+    changed = {run.name: str(run.status.get("updated")) for run in found}
+    kept: dict[tuple[Any, ...], str] = {}
+    settings = table[["seed", *keys]].itertuples(index=False)
+    rows = sorted(zip(table["run"], settings, strict=True), key=lambda r: (changed[r[0]], r[0]))
+    for name, setting in rows:
+        if (older := kept.get(tuple(setting))) is not None:
+            detail = f"computes the same as {name}, which is newer and counts"
+            problems.append(Problem(older, "duplicate", detail))
+        kept[tuple(setting)] = name
+    return table[table["run"].isin(set(kept.values()))].reset_index(drop=True)
+
+
+def _failed(failed: list[_Run], table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The failed runs in the table's columns, without those that another run has replaced."""
+    done = {tuple(row) for row in table[["seed", *keys]].itertuples(index=False)}
+    rows = []
+    for run in failed:
+        derived = _derived(run)
+        row = {key: derived.get(key, _value(run, key)) for key in ("seed", *keys)}
+        if tuple(row.values()) not in done:
+            rows.append({"run": run.name, **row})
+    return pd.DataFrame(rows, columns=["run", "seed", *keys], dtype=object)
+
+
+def _value(run: _Run, key: str) -> Any:
+    """A run's value in a column of the table: of a group, what was chosen in it."""
+    return _choice(run, key) if key not in run.flat and _has_choice(run, key) else run.flat.get(key)
 
 
 def _ignored(key: str) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from minesweep.reporting.analyse.report import Report
 
 
+FRAGILE = "\N{DAGGER}"
 MOST_PROBLEMS = 10
 """On the console."""
 
@@ -62,11 +63,12 @@ def means(report: Report, names: Collection[str] | None = None) -> Table:
         averages = [mean(m.name, row[f"{m.name} mean"], row[f"{m.name} half"]) for m in shown]
         cells.append(averages[0])
         if compared:
-            d, low, high, p, word = (
-                row[f"{main.name} {c}"] for c in ("difference", "low", "high", "p_holm", "answer")
+            d, low, high, p, word, without = (
+                row[f"{main.name} {c}"]
+                for c in ("difference", "low", "high", "p_holm", "answer", "without")
             )
             baseline = "baseline" if arm.label in report.baselines.values() else DASH
-            told = word if isinstance(word, str) else baseline
+            told = _marked(word, without) if isinstance(word, str) else baseline
             cells += [unit(main.name).interval(d, low, high, word=False), probability(p), told]
         cells += averages[1:]
         if report.step_seconds:
@@ -76,7 +78,7 @@ def means(report: Report, names: Collection[str] | None = None) -> Table:
 
 
 def brief(report: Report) -> Table:
-    """At most seven columns, for a terminal: the arm, its main result, the difference, the price."""
+    """At most seven columns, for a terminal: the main result of each arm, and its price."""
     main = report.measures[0].name
     whole = means(report, names=())
     start = whole.columns.index("seeds")
@@ -85,7 +87,7 @@ def brief(report: Report) -> Table:
         [clean(arm.label), *row[start:]] for arm, row in zip(report.arms, whole.rows, strict=True)
     ]
     scored = {
-        arm: price.scored for arm, price in report.prices.items() if price.scored == price.scored
+        arm: price.scored for arm, price in report.prices.items() if not math.isnan(price.scored)
     }
     if scored and not report.step_seconds:
         columns.append("scored")
@@ -106,7 +108,7 @@ def differences(report: Report) -> Table:
             unit(row["measure"]).interval(row["difference"], row["low"], row["high"]),
             probability(row["p"]),
             probability(row["p_holm"]),
-            row["answer"],
+            _marked(row["answer"], row["without"]),
         ]
         for row in report.comparisons.to_dict("records")
     ]
@@ -161,12 +163,18 @@ def mean(metric: str, value: float, half: float) -> str:
     return f"{u.value(value, sign=False)} ± {u.value(half)}"
 
 
+def _marked(answer: str, without: str) -> str:
+    return f"{answer} {FRAGILE}" if without else answer
+
+
 def legend(report: Report) -> str:
     """What the signs in the tables mean."""
     told = "± and [ ]: 95 % t-intervals over seeds."
     if report.baselines:
         count = len(report.answers)
         told += " Differences are paired: an arm minus its baseline on the same seeds."
+        if (report.comparisons["without"] != "").any():
+            told += f" {FRAGILE}: the answer changes if one seed is left out."
         told += f" p: paired t-test, after Holm over {count} comparison{'s' if count > 1 else ''}."
     return told
 

@@ -60,6 +60,8 @@ def markdown(report: Report, pictures: list[str]) -> str:
         f"# {escape(report.study.name)}",
         f"**{escape(report.headline)}**",
         _section(tables.means(report)),
+        escape(tables.legend(report)),
+        escape(report.overview),
     ]
     if not report.comparisons.empty:
         parts.append(_section(tables.differences(report)))

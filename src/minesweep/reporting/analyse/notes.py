@@ -1,0 +1,111 @@
+"""What a reader of a report has to know, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from minesweep.reporting.analyse.arms import Arm, show, size_order
+from minesweep.reporting.analyse.statistics import POWER, Choice, resolvable, two_groups
+from minesweep.reporting.units import unit, words
+
+
+def of_choices(choices: list[Choice], validation: str) -> list[str]:
+    """Which values were tried, and where the best of them may not be the best there is."""
+    if not choices:
+        return []
+    key = choices[0].key
+    tried = sorted({value for choice in choices for value in choice.tried}, key=size_order)
+    notes = [
+        f"{key} was chosen for each arm on {words(validation)} among "
+        f"{', '.join(map(show, tried))}; only the runs of the chosen value are in the table."
+    ]
+    counts = {len(c.tried) for c in choices}
+    if len(counts) > 1:
+        held = "; ".join(f"{c.arm} {len(c.tried)}" for c in choices)
+        notes.append(
+            f"Unequal numbers of values of {key} were tried, which favours the arms with more: "
+            f"{held}."
+        )
+    for c in choices:
+        lost = {value: f"{show(value)} ({n} seeds failed)" for value, n in c.lost.items()}
+        if c.value in lost:
+            notes.append(f"Warning: {c.arm}: the chosen {key} has failed seeds: {lost[c.value]}.")
+        elif c.better in lost:
+            notes.append(
+                f"{c.arm}: {key} {lost[c.better]} has the best mean of the seeds that finished, "
+                "and was not chosen."
+            )
+    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if c.at_edge]:
+        notes.append(f"Chosen at the edge of what was tried: {'; '.join(edge)}.")
+    if apart := [c.arm for c in choices if not c.seeds]:
+        notes.append(f"Values were compared on no shared seeds: {'; '.join(apart)}.")
+    return notes
+
+
+def of_seeds(
+    runs: pd.DataFrame, arms: Sequence[Arm], metric: str, complete: bool = True
+) -> list[str]:
+    """Seeds that arms lack, and seeds that fall into two groups.
+
+    Args:
+        runs: The runs that count, with their arm.
+        arms: Their arms.
+        metric: The main metric.
+        complete: Whether every arm should have every seed.
+    """
+    every = set(runs["seed"])
+    by_arm = dict(list(runs.dropna(subset=[metric]).groupby("arm")))
+    held = {
+        arm.label: dict(zip(group["seed"], group[metric].astype(float), strict=True))
+        for arm in arms
+        if (group := by_arm.get(arm.label)) is not None
+    }
+    notes = []
+    lacking = {arm.label: sorted(every - held.get(arm.label, {}).keys()) for arm in arms}
+    short = [f"{arm} lacks {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
+    if short and complete:
+        notes.append(f"Not every arm has all {len(every)} seeds: {'; '.join(short)}.")
+    if len(every) == 1 and complete:
+        notes.append("One seed: there are no intervals, and nothing can be concluded.")
+    equal = [
+        arm for arm, values in held.items() if len(values) > 1 and len(set(values.values())) == 1
+    ]
+    if equal:
+        notes.append(
+            f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
+        )
+    u = unit(metric)
+    for arm, values in held.items():
+        if (apart := two_groups(list(values.values()))) is None:
+            continue
+        few = [seed for seed, alone in zip(values, apart, strict=True) if alone]
+        rest = [value for value, alone in zip(values.values(), apart, strict=True) if not alone]
+        told = ", ".join(f"seed {seed} has {u.value(values[seed])}" for seed in few)
+        notes.append(
+            f"Warning: the seeds of {arm} fall into two groups, and its interval means little: "
+            f"{told}, the others {u.value(min(rest))} to {u.value(max(rest))}."
+        )
+    return notes
+
+
+def of_comparisons(main: pd.DataFrame, metric: str) -> list[str]:
+    """Answers that hang on one seed, and what the comparisons could have shown."""
+    notes = []
+    rows = main.to_dict("records")
+    if hanging := [f"{row['arm']} (seed {row['without']})" for row in rows if row["without"]]:
+        notes.append(f"The answer changes if one seed is left out: {'; '.join(hanging)}.")
+    least = [
+        resolvable((row["high"] - row["low"]) / 2, row["n"])
+        for row in rows
+        if row["high"] > row["low"]
+    ]
+    if least:
+        low, high = (unit(metric).size(f(least)) for f in (min, max))
+        notes.append(
+            f"With the spread and the number of seeds seen here, the difference that would be seen "
+            f"{POWER:.0%} of the time, uncorrected, is "
+            + (f"{low}." if low == high else f"{low} to {high}, by the arm.")
+        )
+    return notes
