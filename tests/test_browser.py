@@ -92,9 +92,9 @@ def test_the_study_page(open_page: Open, tmp_path: Path) -> None:
     path.write_text(render_study(report, all_figures(report)))
     page = open_page(path)
     # Every figure is drawn, also those that wait until they are near.
-    for section in page.locator("section[data-kind]").all():
-        section.scroll_into_view_if_needed()
-        section.locator(".main-svg").first.wait_for(state="attached")
+    for plot in page.locator(".plot").all():
+        plot.scroll_into_view_if_needed()
+        plot.locator("svg").wait_for(state="attached")
     page.look()
     check_table(page)
     check_slider(page)
@@ -120,42 +120,42 @@ def check_table(page: Page) -> None:
 
 
 def check_slider(page: Page) -> None:
-    section = page.locator("section[data-kind=histogram]")
-    slider, told = section.locator("input.step"), section.locator("output.at")
-    assert told.inner_text() == "20"
-    bars = "document.getElementById('histogram-0').data[1].y"
-    before = page.evaluate(bars)
+    plot = page.locator("#losses")
+    slider = plot.locator("input[type=range]")
+    plot.locator("svg text", has_text="step 20").wait_for()
     slider.focus()
     page.keyboard.press("End")
-    assert told.inner_text() == "100"
-    assert slider.get_attribute("aria-valuetext") == "step 100"
-    assert len(page.evaluate(bars)) == len(before)
-    section.locator("select.which").select_option(index=1)
-    page.locator("#histogram-1 .main-svg").first.wait_for(state="attached")
-    assert page.locator("#histogram-0").is_hidden()
+    plot.locator("svg text", has_text="step 100").wait_for()
+    bars = "[...document.querySelectorAll('#losses .mark-rect path')].map(b => b.outerHTML).join()"
+    before = page.evaluate(bars)
+    plot.locator("select").select_option(index=1)
+    page.wait_for_function(f"{bars} !== {before!r}", timeout=20_000)
 
 
 def check_axes(page: Page) -> None:
-    section = page.locator("section[data-kind=curve]").first
-    name = section.locator(".plot").get_attribute("id")
-    section.locator("select.axis").select_option("samples backpropagated")
-    title = f"document.getElementById('{name}').layout.xaxis.title.text"
-    page.wait_for_function(f"{title} === 'samples backpropagated'")
+    section = page.locator("section[data-kind=curve]")
+    first = section.locator(".plot").first
+    first.locator("svg text", has_text="samples backpropagated").wait_for()
+    section.locator("select.axis").select_option("steps")
+    first.locator("svg text", has_text="steps").wait_for()
+    assert first.locator("svg text", has_text="samples backpropagated").count() == 0
 
 
 def check_brush(page: Page) -> None:
-    """What is kept on an axis of the parallel coordinates is kept in the table of all runs."""
-    brush = (
-        "kept => Plotly.restyle('parallel', {'dimensions[0].constraintrange': kept})"
-        ".then(() => null)"
-    )
-    page.evaluate(brush, [[[1.5, 2.5]]])
-    label = page.evaluate("FIGURES.parallel.data[0].dimensions[0].ticktext[2]")
-    shown = column(page, "trials", 2)
-    assert set(shown) == {label}
-    assert page.locator("#brushed").inner_text() == f"{len(shown)} of 15 kept."
+    """The runs that are kept on an axis are kept in the table of all runs, too."""
+    plot = page.locator("#parallel")
+    plot.scroll_into_view_if_needed()
+    box = plot.locator("svg text", has_text="ohem").bounding_box()
+    x, y = box["x"] + box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(x - 20, y - 20)
+    page.mouse.down()
+    page.mouse.move(x + 20, y + 20, steps=5)
+    page.mouse.up()
+    page.locator("#brushed", has_text="6 of 15 kept.").wait_for()
+    assert column(page, "trials", 2) == ["ohem"] * 6
     assert page.locator("#all-runs").get_attribute("open") is not None
-    page.evaluate(brush, [None])
+    page.mouse.dblclick(x + 5, y)
+    page.wait_for_function("document.querySelector('#brushed').textContent === ''")
     assert len(column(page, "trials", 2)) == 15
 
 
