@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -96,3 +97,35 @@ def test_each_stored_study_has_a_page(site: Path) -> None:
         for part in ("**Question.**", "**Set-up.**", "**Cost.**", "does not show", "claims"):
             assert part in page.read_text(), f"{page.name} lacks {part}"
         assert "<svg" in (site / "studies" / f"{page.stem}.html").read_text()
+
+
+def names(path: Path) -> set[str]:
+    """The classes, functions and methods that a file defines, such as ``Trainer.update``."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+            inner = node.body if isinstance(node, ast.ClassDef) else []
+            found |= {f"{node.name}.{n.name}" for n in inner if isinstance(n, ast.FunctionDef)}
+    return found
+
+
+def test_the_walks_name_what_exists() -> None:
+    text = (ROOT / "docs" / "contributing" / "walks.md").read_text()
+    visits = re.findall(r"^\d+\. `([\w/]+\.py)`, `([\w.]+)`", text, re.MULTILINE)
+    assert len(visits) == 19
+    for file, name in visits:
+        assert name in names(ROOT / file), f"{file} has no {name}"
+    assert "dataset.label_noise" in (ROOT / "sweeps" / "nk_noise.yaml").read_text()
+
+
+def test_the_tree_names_what_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    tree = text.split("```text\n")[1].split("```")[0].splitlines()
+    assert len(tree) <= 25
+    folders = {path.name for path in (ROOT / "src" / "minesweep").iterdir() if path.is_dir()}
+    named = {word.strip("/") for line in tree for word in re.findall(r"\b\w+/", line)}
+    assert folders - {"__pycache__"} <= named, folders - named
+    places = [ROOT / base for base in ("", "src", "src/minesweep", "conf", "tests")]
+    for word in re.findall(r"\b[\w/]+/|\b\w+\.(?:py|yaml)\b", "\n".join(tree)):
+        assert any((place / word).exists() for place in places) or word == "base.py", word
