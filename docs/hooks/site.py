@@ -51,8 +51,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             raise PluginError(f"{page.file.src_uri} includes {match[1]}, which does not exist")
         here = "../" * page.file.src_uri.count("/")
         text = path.read_text().replace("](docs/", f"]({here}").strip()
-        # A class for the style of result tables, which are wide.
-        result = path.parent.name == "results"
+        # The tables of studies hold numbers, which must not be broken into lines.
+        result = path.with_name(f"{path.stem}_runs.csv").exists()
         return f'<div class="result" markdown>\n\n{text}\n\n</div>' if result else text
 
     return _INCLUDE.sub(include, markdown)
