@@ -249,21 +249,23 @@ def test_the_dashboard_runs(cli: Callable[..., Any], nk: Path) -> None:
     assert (nk.parent / "index.html").stat().st_size > 1000
 
 
-def test_the_python_blocks_run() -> None:
+def test_the_python_blocks_run(nk: Path) -> None:
     """The loop and the miner of README and how-to, as they stand, on a small model."""
     import torch
 
     shown = {text for _, text in blocks("python")}
     assert shown
+    run = next(nk.glob("ohem-n512-k384-s0-*"))
     torch.manual_seed(0)
     for text in shown:
         if "load_run" in text:
-            continue
+            text = text.replace("runs/single/ohem-n64-k48-s0-1a2b3c4d", str(run))
         model = torch.nn.Linear(4, 3)
         before = model.weight.detach().clone()
         batches = [(torch.randn(128, 4), torch.randint(3, (128,))) for _ in range(3)]
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         names: dict[str, Any] = {"model": model, "batches": batches, "optimizer": optimizer}
+        names["images"] = torch.rand(2, 1, 8, 8)
         exec(compile(text, "block", "exec"), names)
         if "backward()" in text:
             assert not torch.equal(before, model.weight)
