@@ -56,10 +56,11 @@ test: $(STAMP) ## The tests, without the slow ones
 test-full: $(STAMP) ## All tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
 
-check: $(STAMP) ## ruff and mypy
+check: $(STAMP) ## ruff, mypy, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 bench-peers: $(STAMP) ## Install what `make bench` measures against
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),bench]'

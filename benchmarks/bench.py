@@ -20,8 +20,8 @@ from common import RESULTS, Row, duration, show
 
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.reporting.show.keep import fill
-from minesweep.training.folder import write_atomically
 from minesweep.words import nearest
 
 HERE = Path(__file__).resolve().parent

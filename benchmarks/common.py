@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from minesweep.training.folder import write_atomically
+from minesweep.files import write_atomically
 
 RESULTS = Path("results")
 ONCE = 10.0  # seconds: what takes longer is measured once

@@ -36,13 +36,13 @@ from points import points, sample
 from torch import Tensor
 
 from minesweep.config.entry import clear_errors
+from minesweep.files import write_atomically
 from minesweep.indexes.base import Index, Neighbours
 from minesweep.indexes.class_lists import ClassLists
 from minesweep.indexes.exact import Exact
 from minesweep.indexes.faiss import Factory, import_faiss
 from minesweep.indexes.lsh import Lsh
 from minesweep.miners.index import recall
-from minesweep.training.folder import write_atomically
 
 SIZES, DIMS = (1_000, 10_000, 100_000, 1_000_000), (3, 64, 128)
 SPREADS = {"uniform": None, "clustered": 0.35}

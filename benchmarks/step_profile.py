@@ -21,7 +21,7 @@ from ohem import MLP, repeated, trainer
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from minesweep.config.entry import clear_errors
-from minesweep.training.folder import write_atomically
+from minesweep.files import write_atomically
 from minesweep.training.loop import Trainer
 
 SIZES = [(512, 384), (1024, 128)]

@@ -68,9 +68,9 @@ def of_study(options: argparse.Namespace) -> int:
     """The study's table, figures and page."""
     # Imported here: --help and a wrong option must answer at once.
     from minesweep.reporting.analyse.report import analyse
-    from minesweep.reporting.embeddings import write_outdated
     from minesweep.reporting.show.tables import print_report
     from minesweep.reporting.show.write import write
+    from minesweep.tracking.embeddings_page import write_outdated
 
     result = analyse(options.folder, options.baseline, options.metric, options.group_by)
     files = write(result, options.output)

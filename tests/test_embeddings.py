@@ -16,8 +16,8 @@ from minesweep.config.compose import compose
 from minesweep.config.identity import identity
 from minesweep.errors import UserError
 from minesweep.pages import PALETTE
-from minesweep.reporting.embeddings import in_three, page, picture, view, write_outdated
 from minesweep.tracking.embeddings import Examples, Snapshots
+from minesweep.tracking.embeddings_page import in_three, page, picture, view, write_outdated
 from minesweep.tracking.projector import sheet, smaller
 from minesweep.training.run import run as train_it
 

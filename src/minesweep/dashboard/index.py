@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from minesweep import __version__
 from minesweep.dashboard.scan import STATES, RunLine, Scan, moment, scan
+from minesweep.files import write_atomically
 from minesweep.pages import clean, environment
 from minesweep.reporting.units import DASH, unit, words
-from minesweep.training.folder import write_atomically
 
 PAGE = "index.html"
 AMISS = ("failed", "stopped", "unreadable")

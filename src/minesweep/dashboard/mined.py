@@ -20,12 +20,12 @@ from minesweep.dashboard.index import shown as printable
 from minesweep.datasets.base import Data, Split
 from minesweep.datasets.show import Shown, shown
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.objectives.base import RowObjective
 from minesweep.pages import environment
 from minesweep.reporting.read.files import UnreadableError, read_journal
 from minesweep.reporting.units import DASH, words
 from minesweep.training import checkpoint
-from minesweep.training.folder import write_atomically
 from minesweep.training.load import load_run
 
 PAGE = "mined.html"

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.reporting.read.files import UnreadableError, number, read_json, read_tail
-from minesweep.training.folder import is_locked, write_atomically
+from minesweep.training.folder import is_locked
 
 CACHE = ".dashboard.json"
 FORMAT = 2

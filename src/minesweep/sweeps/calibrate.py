@@ -28,8 +28,9 @@ from rich.progress import track
 from minesweep.config.build import build, find_user_code
 from minesweep.config.equal_cost import FILE, arm_key, wants_equal_cost
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.sweeps.cells import Cells
-from minesweep.training.folder import RunFolder, now, read_json, write_atomically
+from minesweep.training.folder import RunFolder, now, read_json
 from minesweep.training.loop import Trainer
 from minesweep.training.run import choose_device, load_data
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from minesweep.config.identity import plain
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.reporting.analyse.arms import (
     default_baseline,
     find_baselines,
@@ -23,7 +24,6 @@ from minesweep.sweeps.parameters import write
 from minesweep.sweeps.plan import Planner
 from minesweep.sweeps.spec import Sweep
 from minesweep.sweeps.trials import choices, grid
-from minesweep.training.folder import write_atomically
 
 SEED = "seed"
 

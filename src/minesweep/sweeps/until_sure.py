@@ -16,6 +16,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
+from minesweep.reporting.analyse.design import FILE, Design, read_design, to_json
 from minesweep.reporting.analyse.sequential import (
     Decision,
     Rule,
@@ -23,7 +25,6 @@ from minesweep.reporting.analyse.sequential import (
     looks_up_to,
 )
 from minesweep.reporting.analyse.settings import Settings, read_given
-from minesweep.reporting.read.design import FILE, Design, read_design, to_json
 from minesweep.reporting.units import PERCENT, lower_is_better, unit
 from minesweep.sweeps.budget import Budget, seconds_of
 from minesweep.sweeps.cells import at_seed, find_cells, seeds_of
@@ -31,7 +32,7 @@ from minesweep.sweeps.plan import Planner, Trial
 from minesweep.sweeps.progress import duration
 from minesweep.sweeps.runner import Options, Runner
 from minesweep.sweeps.spec import Sweep
-from minesweep.training.folder import read_json, write_atomically
+from minesweep.training.folder import read_json
 
 CARE = 0.5
 """Points of a share, such as an accuracy, that matter if nobody says otherwise."""

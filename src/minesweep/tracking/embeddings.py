@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from minesweep.errors import UserError
-from minesweep.tracking.journal import Row
-from minesweep.training.folder import write_atomically
+from minesweep.files import write_atomically
 
 FOLDER = "embeddings"
 _POINTS = "points.npz"
@@ -108,29 +107,6 @@ class Snapshots:
         if vectors.ndim != 3 or vectors.shape[1] != len(examples.labels):
             raise UserError(f"{self.folder} holds {vectors.shape} embeddings of other examples")
         return examples, steps, vectors
-
-
-class Pictures:
-    """The sink that keeps embeddings, and shows them at the end of a run.
-
-    Writes ``embeddings/``, and for a finished run ``embeddings.html`` and ``embeddings.png``.
-    """
-
-    def __init__(self, run: Path, step: int = 0) -> None:
-        self._run, self._snapshots = run, Snapshots(run)
-        self._snapshots.cut(step)
-
-    def log(self, row: Row) -> None:
-        """Rows hold no embeddings."""
-
-    def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
-        self._snapshots.write(step, vectors, examples)
-
-    def finish(self, summary: Row | None, exit_code: int) -> None:
-        if summary is not None and self._snapshots.steps:
-            from minesweep.reporting.embeddings import write
-
-            write(self._run)
 
 
 def file_name(step: int, kind: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minesweep.files import write_atomically
 from minesweep.tracking.embeddings import Examples, cut, file_name, step_files
-from minesweep.training.folder import write_atomically
 
 LARGEST_SHEET, LARGEST_IMAGE = 8192, 64
 """Pixels: of the sheet's side, which TensorBoard limits; of an image's, enough to recognise it."""

@@ -134,9 +134,9 @@ def open_sinks(cfg: DictConfig, folder: Path, step: int = 0) -> list[Sink]:
     """Whoever ``cfg.logger`` names beside the journal."""
     sinks: list[Sink] = []
     if cfg.logger.embeddings.every is not None:
-        from minesweep.tracking.embeddings import Pictures
+        from minesweep.tracking.embeddings_page import EmbeddingLogger
 
-        sinks.append(Pictures(folder, step))
+        sinks.append(EmbeddingLogger(folder, step))
     if cfg.logger.tensorboard:
         from minesweep.tracking.tensorboard import TensorBoard
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from minesweep.errors import UserError
-from minesweep.training.folder import write_atomically
+from minesweep.files import write_atomically
 
 KEPT = 2
 

@@ -18,10 +18,11 @@ from minesweep.config.equal_cost import with_equal_cost
 from minesweep.config.identity import identity, plain, run_folder, run_name
 from minesweep.datasets.base import Data
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.tracking.tracker import Tracker, replay
 from minesweep.training import checkpoint
 from minesweep.training.display import Display, summary_table
-from minesweep.training.folder import RunFolder, now, write_atomically
+from minesweep.training.folder import RunFolder, now
 from minesweep.training.helping import help_first
 from minesweep.training.loop import Trainer
 from minesweep.training.provenance import PROMISED, peak_memory, provenance, sources

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from minesweep.reporting.analyse.answer import UNKNOWN, UNSURE, Answer
+from minesweep.reporting.analyse.design import Design
 from minesweep.reporting.analyse.sequential import Decision, decide, e_value, seeds_for
 from minesweep.reporting.analyse.settings import Settings
-from minesweep.reporting.read.design import Design
 from minesweep.reporting.units import unit, words
 
 

@@ -22,6 +22,7 @@ from minesweep.reporting.analyse.arms import (
     show,
 )
 from minesweep.reporting.analyse.declared import declared_answers, declared_settings
+from minesweep.reporting.analyse.design import read_design
 from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
 from minesweep.reporting.analyse.notes import of_choices, of_comparisons, of_seeds
 from minesweep.reporting.analyse.settings import (
@@ -39,7 +40,6 @@ from minesweep.reporting.analyse.statistics import (
     summarise,
 )
 from minesweep.reporting.analyse.views import Made, make_views
-from minesweep.reporting.read.design import read_design
 from minesweep.reporting.read.study import DERIVED, Study, read_study
 from minesweep.reporting.units import lower_is_better
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from minesweep.files import write_atomically
 from minesweep.reporting.analyse.statistics import band
 from minesweep.reporting.show import tables
-from minesweep.training.folder import write_atomically
 
 if TYPE_CHECKING:
     from minesweep.reporting.analyse.report import Report

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.pages import PALETTE
-from minesweep.training.folder import write_atomically
 
 MARKS = ("o", "s", "D", "^", "v", "P")
 METRIC = "test/accuracy"

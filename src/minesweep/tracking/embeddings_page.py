@@ -10,9 +10,10 @@ import numpy as np
 from markupsafe import Markup
 
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.pages import PALETTE, clean, data, environment
 from minesweep.tracking.embeddings import FOLDER, Examples, Snapshots
-from minesweep.training.folder import write_atomically
+from minesweep.tracking.journal import Row
 
 PAGE, PICTURE = "embeddings.html", "embeddings.png"
 MOST_STEPS, MOST_CLASSES = 60, 21
@@ -38,6 +39,27 @@ class View:
     groups: dict[str, np.ndarray]
     rows: np.ndarray
     told: str
+
+
+class EmbeddingLogger:
+    """The sink that keeps embeddings, and shows them at the end of a run.
+
+    Writes ``embeddings/``, and for a finished run ``embeddings.html`` and ``embeddings.png``.
+    """
+
+    def __init__(self, run: Path, step: int = 0) -> None:
+        self._run, self._snapshots = run, Snapshots(run)
+        self._snapshots.cut(step)
+
+    def log(self, row: Row) -> None:
+        """Rows hold no embeddings."""
+
+    def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
+        self._snapshots.write(step, vectors, examples)
+
+    def finish(self, summary: Row | None, exit_code: int) -> None:
+        if summary is not None and self._snapshots.steps:
+            write(self._run)
 
 
 def write(run: Path) -> list[Path]:
@@ -127,7 +149,7 @@ def page(name: str, shown: View) -> str:
     ]
     return (
         environment(Path(__file__).parent)
-        .get_template("embeddings.html.j2")
+        .get_template("embeddings_page.html.j2")
         .render(
             name=clean(name),
             told=shown.told,
