@@ -15,7 +15,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from minesweep.training.folder import RunFolder, now, read_json
 from minesweep.training.loop import Trainer
 from minesweep.training.run import choose_device, load_data
 
-ROUNDS, STEPS = 15, 5
+ROUNDS, STEPS = 31, 5
 """Turns of each arm, and steps in a turn."""
 LEAST_ROUNDS, SECONDS = 3, 20.0
 """Arms whose steps are slow get fewer turns: no more than fit into these seconds, at least 3."""
@@ -43,6 +43,8 @@ LEAST_ROUNDS, SECONDS = 3, 20.0
 def calibrate(cells: Cells, console: Console) -> None:
     """Measures the arms of a study and stores their costs, where that was not done before.
 
+    Nothing is measured where no arm takes its number of steps from the costs.
+
     Args:
         cells: The arms.
         console: Shows a bar.
@@ -50,6 +52,8 @@ def calibrate(cells: Cells, console: Console) -> None:
     Raises:
         UserError: Costs are stored, but not those of these arms.
     """
+    if not any(map(wants_equal_cost, cells.configs.values())):
+        return
     path = cells.folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / ".locks" / f"{FILE}.lock"):
@@ -58,8 +62,8 @@ def calibrate(cells: Cells, console: Console) -> None:
             _check_stored(cells, stored, path)
             return
         twins = {label: _at_equal_samples(cfg) for label, cfg in cells.configs.items()}
-        times, steps = measure(twins, console)
-        write_atomically(path, json.dumps(_record(cells, twins, times, steps), indent=1) + "\n")
+        record = _record(cells, twins, *measure(twins, console))
+        write_atomically(path, json.dumps(record, indent=1) + "\n")
 
 
 def _check_stored(cells: Cells, stored: Mapping[str, Any], path: Path) -> None:
@@ -84,8 +88,8 @@ def _at_equal_samples(cfg: DictConfig) -> DictConfig:
 
 def measure(
     arms: Mapping[str, DictConfig], console: Console
-) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds of a step of each arm, one number a turn; and how many steps a run of it takes.
+) -> tuple[dict[str, list[float]], dict[str, int], str]:
+    """Seconds of a step of each arm, one number a turn; how many steps a run takes; the clock.
 
     Arms of one configuration are measured once. Validation, logging and checkpoints are left out.
     """
@@ -100,27 +104,36 @@ def measure(
             data = load_data(cfg, build(cfg, "dataset"), choose_device(cfg.trainer.device))
             trainers[keys[label]] = Trainer(cfg, data, RunFolder(Path(folder)))
             trainers[keys[label]].update()
+        alone = all(map(_alone, trainers.values()))
+        clock = time.process_time if alone else time.perf_counter
         times: dict[str, list[float]] = {key: [] for key in trainers}
         order, began = random.Random(0), time.perf_counter()
         for turn in track(range(ROUNDS), "measuring the arms", console=console, transient=True):
             if turn >= LEAST_ROUNDS and time.perf_counter() - began > SECONDS:
                 break
             for key in order.sample(sorted(trainers), len(trainers)):
-                times[key].append(_turn(trainers[key]))
+                times[key].append(_turn(trainers[key], clock))
     steps = {label: trainers[key].steps for label, key in keys.items()}
-    return {label: times[key] for label, key in keys.items()}, steps
+    by_arm = {label: times[key] for label, key in keys.items()}
+    return by_arm, steps, "CPU time" if alone else "wall time"
 
 
-def _turn(trainer: Trainer) -> float:
+def _turn(trainer: Trainer, clock: Callable[[], float]) -> float:
     """Seconds of a step. The end of a schedule is not passed: a trainer that reaches it rewinds."""
     device = trainer.data.train.device
-    began = time.perf_counter()
+    began = clock()
     for _ in range(STEPS):
         trainer.update()
         trainer.step %= trainer.steps
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return (time.perf_counter() - began) / STEPS
+    return (clock() - began) / STEPS
+
+
+def _alone(trainer: Trainer) -> bool:
+    """Whether one CPU thread does all the work. Its own clock stands while others have the core."""
+    train = trainer.data.train
+    return train.device.type == "cpu" and torch.get_num_threads() == 1 and not train.ahead
 
 
 def _record(
@@ -128,6 +141,7 @@ def _record(
     twins: Mapping[str, DictConfig],
     times: Mapping[str, list[float]],
     steps: Mapping[str, int],
+    clock: str,
 ) -> dict[str, Any]:
     """What is stored: the median seconds by arm, and how they were measured."""
     seconds = {label: statistics.median(values) for label, values in times.items()}
@@ -151,6 +165,7 @@ def _record(
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "clock": clock,
             "turns": len(next(iter(times.values()))),
             "steps_in_a_turn": STEPS,
             "order": "random.Random(0), anew in each turn",

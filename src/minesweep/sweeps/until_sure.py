@@ -70,6 +70,11 @@ class UntilSure:
                 f"{sweep.path}: no arm has a baseline. Sweep random_k or all beside the miner, or "
                 f"name a baseline in {folder / 'report.yaml'}"
             )
+        if self._cells.settings.best_by is not None:
+            raise UserError(
+                f"{folder}: its report chooses {self._cells.settings.best_by} for each arm. Fix "
+                f"it, such as {self._cells.settings.best_by}=0.01, and drop best_by from report.yaml"
+            )
         wish = self._wish(sweep, folder)
         self._check_declared(read_design(folder), wish, folder)
         from minesweep.sweeps.calibrate import calibrate  # here: it brings torch
@@ -221,10 +226,7 @@ class UntilSure:
     def _value(self, trial: Trial) -> float:
         if not trial.finished:
             return math.nan
-        summary = read_json(trial.folder / "summary.json")
-        value = summary.get(self.design.metric)
-        if value is None and not any(key == self.design.metric for key in summary):
-            return math.nan
+        value = read_json(trial.folder / "summary.json").get(self.design.metric)
         return float(value) if isinstance(value, int | float) else math.nan
 
     def _batches(self, wanted: Sequence[Trial]) -> Iterator[Sequence[Trial]]:
