@@ -78,9 +78,9 @@ def run_sweep(
             planned = planner.plan(wanted)
         total = len(planned)
     check_metric(sweep, planner.objectives)
-    announce(sweep, planned, total, options, console)
     if isinstance(search, UntilSure):
         console.print(search.describe())
+    announce(sweep, planned, total, options, console)
     if options.check:
         return [trial for trial in planned if trial.finished]
     for folder in study_folders(planned):

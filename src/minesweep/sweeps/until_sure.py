@@ -70,10 +70,10 @@ class UntilSure:
                 f"{sweep.path}: no arm has a baseline. Sweep random_k or all beside the miner, or "
                 f"name a baseline in {folder / 'report.yaml'}"
             )
-        if self._cells.settings.best_by is not None:
+        if chosen := self._cells.settings.best_by:
             raise UserError(
-                f"{folder}: its report chooses {self._cells.settings.best_by} for each arm. Fix "
-                f"it, such as {self._cells.settings.best_by}=0.01, and drop best_by from report.yaml"
+                f"{folder}: its report.yaml chooses {chosen} for each arm by its results. Fix "
+                f"{chosen}, and drop best_by from report.yaml"
             )
         wish = self._wish(sweep, folder)
         self._check_declared(read_design(folder), wish, folder)
