@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
-pytest_plugins = ["browser", "wandb_server"]
+pytest_plugins = ["browser", "children", "wandb_server"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,29 @@ def two(work: Callable[[int, Path], None], folder: Path) -> None:
         }  # fmt: skip
         work(rank, folder)
         (folder / f"done-{rank}").touch()
+        # The first process serves the others: it is the last to go.
+        while not all((folder / f"done-{other}").exists() for other in range(2)):
+            time.sleep(0.01)
 
     context = multiprocessing.get_context("fork")  # starting torch anew would take seconds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
-        started = [context.Process(target=start, args=(rank,)) for rank in range(2)]
+        started = [context.Process(target=start, args=(rank,), daemon=True) for rank in range(2)]
         for process in started:
             process.start()
-    for process in started:
-        process.join(100)
+    try:
+        while any(process.is_alive() for process in started):
+            time.sleep(0.05)
+            assert not any(process.exitcode for process in started), "one has failed"
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
     assert all((folder / f"done-{rank}").exists() for rank in range(2))
 
 
 def losses(runs: Path, study: str) -> list[dict[str, float]]:
-    (journal,) = (runs / study).glob("*/journal.jsonl")
+    (journal,) = (runs / study).glob("*-s0-*/journal.jsonl")
     rows = read_rows(journal)
     return [{k: v for k, v in row.items() if not isinstance(v, dict)} for row in rows]
 
@@ -67,7 +77,7 @@ def keeping_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def keep(self: Trainer, *arguments: Any) -> None:
         fit(self, *arguments)
-        name = f"queue-{parallel.rank()}-of-{parallel.processes()}.pt"
+        name = f"queue-s{self.cfg.seed}-{parallel.rank()}-of-{parallel.processes()}.pt"
         torch.save(self.objective.queue.state_dict(), self.folder.path.parents[1] / name)
 
     monkeypatch.setattr(Trainer, "fit", keep)
@@ -83,15 +93,19 @@ def test_two_processes_compute_what_one_computes(
     def work(rank: int, folder: Path) -> None:
         first = run(compose(small))
         assert run(compose(small)) == first  # both find it finished
-        assert not parallel.rank()  # and have parted
+        # They stay joined for the runs that follow, one that fails in both among them.
+        with pytest.raises(UserError, match="must be a multiple of 14"):
+            run(compose([*small, "trainer.accumulate=7"]))
+        assert run(compose([*small, "seed=1"])) != first
 
     two(work, tmp_path)
+    assert len(list((runs_dir / "two").glob("*-s1-*/summary.json"))) == 1
     one, both = losses(runs_dir, "one"), losses(runs_dir, "two")
     assert [row["step"] for row in one] == [row["step"] for row in both]
     for a, b in zip(one, both, strict=True):
         assert b == pytest.approx(a, rel=2e-4, abs=2e-4)
     alone, first, second = (
-        torch.load(runs_dir / f"queue-{name}.pt") for name in ("0-of-1", "0-of-2", "1-of-2")
+        torch.load(runs_dir / f"queue-s0-{name}.pt") for name in ("0-of-1", "0-of-2", "1-of-2")
     )
     for name, value in first.items():
         assert torch.equal(value, second[name])
@@ -104,13 +118,13 @@ def test_the_keys_of_two_processes_are_shuffled(tmp_path: Path) -> None:
     import itertools
 
     def work(rank: int, folder: Path) -> None:
-        with parallel.together(wanted=True, gpus=False):
+        with parallel.process_group(wanted=True):
             torch.manual_seed(0)
             net = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
             objective = MoCo(queue_size=4)
             objective.key, objective._shuffles = net, True
             images = torch.randn(8, 6)
-            keys = parallel.gather(objective._keys(parallel.own(images), step=0))
+            keys = parallel.all_gather(objective._keys(parallel.shard(images), step=0))
         found = []
         for rows in itertools.combinations(range(8), 4):
             group = nn.functional.normalize(net(images[list(rows)]), dim=1)
@@ -120,6 +134,21 @@ def test_the_keys_of_two_processes_are_shuffled(tmp_path: Path) -> None:
         assert found != [(0, 1, 2, 3), (4, 5, 6, 7)]
 
     two(work, tmp_path)
+
+
+def test_a_run_that_fails_in_one_process_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The others could wait for it for ever; a launcher ends them."""
+    monkeypatch.setattr(parallel, "FAILURE_TIMEOUT", timedelta(seconds=0.5))
+
+    def work(rank: int, folder: Path) -> None:
+        error = ValueError("no room") if rank == 1 else SystemExit()
+        with pytest.raises(SystemExit), parallel.process_group(wanted=True):
+            raise error
+
+    two(work, tmp_path)
+    assert "process 1 of 2 fails alone (ValueError: no room)" in capfd.readouterr().err
 
 
 def test_torchrun_without_ddp_is_told(monkeypatch: pytest.MonkeyPatch, train: Train) -> None:

@@ -208,17 +208,17 @@ class MoCo(Objective):
         if not self._shuffles or self.groups * parallel.processes() == 1:
             return self._embed(self.key, images)
         draws = generator(self._seed, f"shuffle/{step}/{turn}/{len(self._fresh[turn])}")
-        everybodys = parallel.gather(images)
+        everybodys = parallel.all_gather(images)
         order = torch.randperm(len(everybodys), generator=draws).to(images.device)
-        keys = self._embed(self.key, parallel.own(everybodys[order]))
-        return parallel.own(parallel.gather(keys)[order.argsort()])
+        keys = self._embed(self.key, parallel.shard(everybodys[order]))
+        return parallel.shard(parallel.all_gather(keys)[order.argsort()])
 
     @torch.no_grad()
     def after_step(self) -> None:
         """The step's keys of all processes enter the queue; the key encoder follows the model."""
         for turn in self._fresh:
             # In the order of the whole batch, however it was divided.
-            self.queue.push(*(parallel.gather(torch.cat(p)) for p in zip(*turn, strict=True)))
+            self.queue.push(*(parallel.all_gather(torch.cat(p)) for p in zip(*turn, strict=True)))
             turn.clear()
         keys, queries = (list(side) for side in zip(*self._followed, strict=True))
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)

@@ -31,7 +31,7 @@ def help_first(cfg: DictConfig, data: Data) -> dict[str, Any]:
     display = Display(folder.path.name, trainer.steps, trainer.step, shown=False)
     with Signals() as signals:
         trainer.fit(Unrecorded(), display, signals)
-    return parallel.agreed(None)
+    return parallel.broadcast_from_first(None)
 
 
 class Unrecorded(Tracker):

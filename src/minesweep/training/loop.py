@@ -83,7 +83,9 @@ class Trainer:
         self.scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
         shown = cfg.logger.embeddings
         self.embedded = (
-            Embedded(data, shown.split, shown.points) if shown.every and parallel.first() else None
+            Embedded(data, shown.split, shown.points)
+            if shown.every and parallel.is_first()
+            else None
         )
         self.diagnostics = Diagnostics(data.train, data.num_classes, parallel.processes())
         self.early_stop = EarlyStop(**(cfg.trainer.early_stop or {}))
@@ -174,9 +176,9 @@ class Trainer:
         ends = self.stopped or self.step == self.steps
         if ends or _due(self.step, self.cfg.logger.embeddings.every):
             self._embed(tracker)
-        received = parallel.largest(signals.received or 0, self.data.train.device)
+        received = parallel.all_reduce_max(signals.received or 0, self.data.train.device)
         due = ends or received or _due(self.step, self.cfg.trainer.checkpoint_every)
-        if due and parallel.first():
+        if due and parallel.is_first():
             state = self.state(tracker.offsets, tracker.elapsed)
             checkpoint.save_step(state, self.folder.checkpoints)
             self.folder.set_status(step=self.step, best=self.best, seconds=tracker.elapsed)
@@ -186,20 +188,20 @@ class Trainer:
     def update(self) -> tuple[Outcome, Batch]:
         """One update of the weights."""
         step, train = self.step, self.data.train
-        rows = parallel.own(self._rows(step))
+        rows = parallel.shard(self._rows(step))
         batch = train.draw(rows.flatten(), step)
         if rows.ndim == 2:
             batch = batch.paired(rows)
         for later in range(step + 1, min(step + 1 + train.ahead, self.steps)):
             if self.miner.foreseen(later):
-                train.expect(parallel.own(self._rows(later)).flatten(), later)
+                train.expect(parallel.shard(self._rows(later)).flatten(), later)
         self.optimizer.zero_grad(set_to_none=True)
         pieces = self.division.of(batch)
         learned = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
         for outcome, finite in learned:
             # Waits for the forward pass (on several processes for more): a NaN has to stop the
             # run before it reaches the weights.
-            if parallel.largest(not finite, batch.labels.device):
+            if parallel.all_reduce_max(not finite, batch.labels.device):
                 raise self._not_finite(outcome)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.learned, self.clip)
@@ -231,7 +233,7 @@ class Trainer:
 
     def _not_finite(self, outcome: Outcome) -> NotFinite:
         path = self.folder.checkpoints / f"not-finite-{self.step:08d}.pt"
-        if parallel.first():
+        if parallel.is_first():
             checkpoint.save(self.state(), path)
         scores = outcome.scores.float()
         bad = int((~scores.isfinite()).sum())
@@ -251,8 +253,8 @@ class Trainer:
         picture = self._pictured()
         if not (validate or picture or _due(step, logger.every)):
             return {}
-        mined = parallel.mean(self.miner.metrics(step - 1))
-        outcome = replace(outcome, metrics=parallel.mean(outcome.metrics))
+        mined = parallel.all_reduce_mean(self.miner.metrics(step - 1))
+        outcome = replace(outcome, metrics=parallel.all_reduce_mean(outcome.metrics))
         scalars = self.diagnostics.row(outcome, batch, step, mined)
         self.row = {"step": step, "lr": self.rate, **scalars}
         if validate:
@@ -285,10 +287,10 @@ class Trainer:
                 tracker.show(mined.record(self.step))
 
     def _validate(self) -> None:
-        if parallel.first():
+        if parallel.is_first():
             self._look()
         # The others go by what the first found.
-        found = parallel.agreed((self.validation, self.best, self.stopped))
+        found = parallel.broadcast_from_first((self.validation, self.best, self.stopped))
         self.validation, self.best, self.stopped = found
 
     def _look(self) -> None:

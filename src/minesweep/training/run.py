@@ -46,9 +46,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     find_user_code()
     check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)
     dataset = build(cfg, "dataset")
-    gpus = cfg.trainer.device != "cpu" and torch.cuda.is_available()
-    with parallel.together(cfg.trainer.parallel == "ddp", gpus):
-        return _lead(cfg, dataset) if parallel.first() else _follow(cfg, dataset)
+    with parallel.process_group(cfg.trainer.parallel == "ddp"):
+        return _lead(cfg, dataset) if parallel.is_first() else _follow(cfg, dataset)
 
 
 def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
@@ -59,10 +58,10 @@ def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
             if moved and cfg.trainer.progress:
                 print(f"moved the earlier run to {moved}")
         elif folder.summary is not None:
-            return parallel.agreed(_report_finished(cfg, folder, folder.summary))
+            return parallel.broadcast_from_first(_report_finished(cfg, folder, folder.summary))
         if cfg.resume == "must" and not checkpoint.steps(folder.checkpoints):
             raise UserError(f"resume=must, but {folder.checkpoints} holds no checkpoint")
-        parallel.agreed(None)
+        parallel.broadcast_from_first(None)
         device = choose_device(cfg.trainer.device)
         torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
         data = load_data(cfg, dataset, device)
@@ -70,10 +69,7 @@ def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
 
 
 def _follow(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
-    try:
-        finished = parallel.agreed(None)
-    except RuntimeError:
-        raise SystemExit(1) from None  # the first process has gone, and has said why
+    finished = parallel.broadcast_from_first(None)
     if finished is not None:
         return finished
     torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
@@ -108,7 +104,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device)
     try:
         with Signals() as signals:
             trainer.fit(tracker, display, signals)
-        summary = parallel.agreed(trainer.summary())
+        summary = parallel.broadcast_from_first(trainer.summary())
         write_atomically(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
         for old in checkpoint.steps(folder.checkpoints)[:-1]:
             old.unlink()
@@ -161,7 +157,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and parallel.processes() > 1:
-        name = f"cuda:{parallel.place()}"
+        name = f"cuda:{parallel.local_rank()}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
