@@ -95,7 +95,7 @@ def ours() -> dict[str, Mine]:
     """Every miner, with the hardest positive of each anchor."""
     miners: dict[str, InBatch] = {
         "hardest": ClosestNegative("none"),
-        "semi_hard": ClosestNegative(),
+        "semi_hard": ClosestNegative("semi_hard"),
         "annealed": ClosestNegative("annealed"),
         "smooth": Smooth(),
         "band": Band(),

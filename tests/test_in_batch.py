@@ -90,29 +90,49 @@ def test_a_band_of_the_closest_alone_is_the_closest_negative() -> None:
 # --- semi-hard and hardest ----------------------------------------------------------------------
 
 
-def test_semi_hard_and_hardest_are_the_closest_negative_with_and_without_its_mask() -> None:
+def test_semi_hard_and_hardest_are_masks_of_the_closest_negative() -> None:
     """One code path, and one run: the identities are equal."""
-    for name, same in [
-        ("semi_hard", ["miner=closest_negative"]),
-        ("hardest", ["miner=closest_negative", "miner.mask=none"]),
-    ]:
-        assert identity(compose([f"miner={name}"])) == identity(compose(same))
+    for name, mask in [("semi_hard", "semi_hard"), ("hardest", "none")]:
+        same = compose(["miner=closest_negative", f"miner.mask={mask}"])
+        assert identity(compose([f"miner={name}"])) == identity(same)
 
 
 @settings(deadline=None, max_examples=80)
-@given(similarity(), st.sampled_from([0.1, 0.25, 0.7]))
-def test_the_hinge_of_the_masked_closest_negative_is_that_of_the_semi_hard_one(
-    case: Case, margin: float
+@given(similarity(), st.booleans())
+def test_the_semi_hard_negative_is_the_closest_that_is_strictly_farther(
+    case: Case, ties: bool
 ) -> None:
-    """FaceNet, section 3.2: in the margin, farther than the positive; the hardest of them."""
+    """FaceNet, section 3.2, eq. 4, by a loop."""
+    scores, valid, positive = case
+    if ties:  # many negatives are exactly as far as the positive
+        scores, positive = scores.mul(3).round() / 3, positive.mul(3).round() / 3
+    found = chosen(ready(ClosestNegative("semi_hard")), (scores, valid, positive))
+    for row, place in enumerate(found):
+        farther = [
+            j for j in range(scores.shape[1]) if valid[row, j] and scores[row, j] < positive[row]
+        ]
+        best = max(farther, key=lambda j: (scores[row, j].item(), -j), default=None)
+        assert place == best
+
+
+@settings(deadline=None, max_examples=80)
+@given(similarity(), st.sampled_from([0.1, 0.25, 0.7]), st.booleans())
+def test_the_hinge_of_the_mask_is_that_of_the_hardest_negative_within_the_margin(
+    case: Case, margin: float, semi_hard: bool
+) -> None:
+    """FaceNet, section 3.2; C3_W4's mask keeps a negative that is as far as the positive, too."""
     scores, valid, positive = (part.double() if part.is_floating_point() else part for part in case)
-    weights = ready(ClosestNegative()).select(scores, step=0, valid=valid, positive=positive)
+    miner = ready(ClosestNegative("semi_hard") if semi_hard else ClosestNegative())
+    weights = miner.select(scores, step=0, valid=valid, positive=positive)
     hinge = Hinge("hard", margin)(Similarities(scores, positive, valid, weights))  # type: ignore[arg-type]
     for row in range(len(scores)):
+        tie = not semi_hard
         losses = [
             margin - positive[row].item() + scores[row, j].item()
             for j in range(scores.shape[1])
-            if valid[row, j] and positive[row] - margin < scores[row, j] <= positive[row]
+            if valid[row, j]
+            and positive[row] - margin < scores[row, j]
+            and (scores[row, j] < positive[row] or (tie and scores[row, j] == positive[row]))
         ]
         assert hinge[row].item() == pytest.approx(max(losses, default=0.0))
 

@@ -45,8 +45,9 @@ def hardest_positive(vectors: Tensor, labels: Tensor) -> tuple[Case, Tensor]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("mask", ["none", "harder_than_positive"])
-def test_hardest_and_semi_hard(size: tuple[int, int, int], mask: str) -> None:
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("mask", ["none", "semi_hard"])
+def test_hardest_and_semi_hard(size: tuple[int, int, int], mask: str, ties: bool) -> None:
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.miners import BatchEasyHardMiner, BatchHardMiner
 
@@ -55,6 +56,8 @@ def test_hardest_and_semi_hard(size: tuple[int, int, int], mask: str) -> None:
         peer = BatchEasyHardMiner("hard", "semihard", distance=CosineSimilarity())
     for seed in range(5):
         vectors, labels = labelled(*size, seed)
+        if ties:  # corners of a cube of edge 2: few different cosines, and those are exact
+            vectors = vectors[:, :4].sign() / 2
         case, positives = hardest_positive(vectors, labels)
         found = chosen(ready(ClosestNegative(mask)), case)
         ours = {(a, positives[a].item(), n) for a, n in enumerate(found) if n is not None}
@@ -72,7 +75,9 @@ def test_the_hinge_is_the_largest_of_their_semi_hard_triplets(size: tuple[int, i
     for seed in range(5):
         vectors, labels = labelled(*size, seed)
         (scores, valid, positive), positives = hardest_positive(vectors, labels)
-        weights = ready(ClosestNegative()).select(scores, step=0, valid=valid, positive=positive)
+        weights = ready(ClosestNegative("semi_hard")).select(
+            scores, step=0, valid=valid, positive=positive
+        )
         hinge = Hinge("hard", 0.25)(Similarities(scores, positive, valid, weights))  # type: ignore[arg-type]
         largest = torch.zeros_like(hinge)
         for a, p, n in zip(*(part.tolist() for part in peer(vectors, labels)), strict=True):

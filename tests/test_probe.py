@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import Train, on_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from minesweep.datasets.base import Data, Split
+from minesweep.datasets.digits import Digits
+from minesweep.errors import UserError
 from minesweep.evaluation import probe as module
+from minesweep.evaluation.missing import NotComputable, tell
 from minesweep.evaluation.probe import (
     accuracy,
     alignment,
@@ -167,3 +174,60 @@ def test_autocast_changes_nothing() -> None:
     whole = knn_accuracy(train, train_labels, test, labels), uniformity(train)
     with torch.autocast("cpu", torch.bfloat16):
         assert (knn_accuracy(train, train_labels, test, labels), uniformity(train)) == whole
+
+
+# --- what has no answer ---------------------------------------------------------------------------
+
+
+def test_one_class_an_empty_bank_and_nothing_to_classify_are_told_in_one_line() -> None:
+    x, y = features(0, 30)
+    one = torch.zeros_like(y)
+    for classify in (knn_accuracy, linear_probe):
+        for train, labels, test, their, message in [
+            (x, one, x, y, "needs training features of two classes or more, and got 30 of 1"),
+            (x[:0], y[:0], x, y, "two classes or more, and got 0 of 0"),
+            (x, y, x[:0], y[:0], "has nothing to classify"),
+        ]:
+            with pytest.raises(NotComputable, match=message) as told:
+                classify(train, labels, test, their)
+            assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_are_told_in_one_line(value: float) -> None:
+    x, y = features(0, 30)
+    bad = x.clone()
+    bad[[3, 7], 0] = value
+    for classify in (knn_accuracy, linear_probe):
+        for train, test in ((bad, x), (x, bad)):
+            with pytest.raises(UserError, match="2 of 30 features are not finite"):
+                classify(train, y, test, y)
+
+
+def test_more_votes_than_rows_are_all_rows() -> None:
+    (x, y), (test, labels) = features(0, 7), features(1, 20)
+    assert knn_accuracy(x, y, test, labels, k=200) == knn_accuracy(x, y, test, labels, k=7)
+
+
+def test_uniformity_and_alignment_of_zero_vectors_and_of_one() -> None:
+    assert math.isnan(uniformity(torch.ones(1, 3)))
+    assert alignment(torch.zeros(2, 3), torch.ones(2, 3)) == 2
+
+
+def test_moco_leaves_out_both_accuracies_of_one_class(
+    train: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = Digits.load
+
+    def one_class(self: Digits, data_dir: Path) -> Data:
+        data = load(self, data_dir)
+        return replace(data, train=Split(data.train.inputs, torch.zeros_like(data.train.labels)))
+
+    monkeypatch.setattr(Digits, "load", one_class)
+    tell.cache_clear()
+    chosen = ["miner=queue", *on_digits("queue"), "objective.linear=true", "dataset.split_seed=6"]
+    summary = train(*chosen, "trainer.max_steps=10")
+    assert not [name for name in summary if "accuracy" in name and not name.startswith("train/")]
+    assert summary["val/alignment"] >= 0
+    told = [r.message for r in caplog.records if r.message.startswith("an accuracy is missing")]
+    assert len(told) == 2  # kNN's and the linear classifier's

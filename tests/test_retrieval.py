@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from minesweep.errors import UserError
 from minesweep.evaluation.embed import embed
 from minesweep.evaluation.retrieval import distances, retrieval
 from minesweep.models.embedding_mlp import EmbeddingMLP
+from minesweep.objectives.contrastive import Contrastive
 
 AT = (1, 3, 100)
 
@@ -66,9 +68,12 @@ def test_retrieval_is_what_loops_say(size: int, dim: int, classes: int, seed: in
     expected = naive(vectors.tolist(), labels.tolist())
     # Labels beyond 2^24, where float32 no longer tells neighbours apart.
     found = retrieval(vectors, labels + 2**40, at=AT)
-    assert 0 <= found.pop("nmi") <= 1 + 1e-9
-    assert all(math.isnan(value) for value in found.values()) == (not expected)
-    if expected:
+    nmi = found.pop("nmi")
+    assert math.isnan(nmi) == math.isnan(found["precision_at_1"])
+    assert math.isnan(nmi) or 0 <= nmi <= 1 + 1e-9
+    if not expected or labels.unique().numel() == 1:
+        assert all(math.isnan(value) for value in found.values())
+    else:
         assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -143,6 +148,91 @@ def test_tight_clusters_far_from_the_origin_keep_their_digits() -> None:
     near = retrieval(vectors.float(), labels)
     assert retrieval(moved, labels) == pytest.approx(near, abs=0.02)
     assert near["precision_at_1"] == 1
+
+
+def bounds(vectors: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics by float64 differences, with the worst and with the best order of equal distances."""
+    rows, classes = vectors.double().numpy(), labels.numpy()
+    apart = np.square(rows[:, None] - rows).sum(2)
+    same = classes[:, None] == classes
+    np.fill_diagonal(apart, np.inf)
+    relevant = same.sum(1) - 1
+    order = apart.argsort(1)
+    sorted_apart = np.take_along_axis(apart, order, 1)
+    # Equal up to the rounding of the sum: whose squares are added first is left open.
+    gaps = np.diff(sorted_apart, prepend=-1) > 1e-14 * sorted_apart
+    places = np.empty_like(order)
+    np.put_along_axis(places, order, gaps.cumsum(1), 1)
+    found = []
+    for sign in (1, -1):
+        ranked = np.stack([np.lexsort((sign * s, p)) for s, p in zip(same, places, strict=True)])
+        hits = np.take_along_axis(same, ranked, 1)[:, :-1][relevant > 0]
+        r = relevant[relevant > 0][:, None]
+        rank = np.arange(1, hits.shape[1] + 1)
+        precisions = np.where(hits & (rank <= r), hits.cumsum(1) / rank, 0.0)
+        found.append(
+            {
+                "precision_at_1": hits[:, 0].mean(),
+                "r_precision": ((hits & (rank <= r)).sum(1, keepdims=True) / r).mean(),
+                "mean_average_precision_at_r": (precisions.sum(1, keepdims=True) / r).mean(),
+            }
+        )
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_ranks_are_exact_under_outliers_and_offsets(part: int) -> None:
+    """200 cases: offsets up to 1e8, outliers of 1e6 and 1e8, both precisions."""
+    for case in range(20):
+        seed = 20 * part + case
+        draws = torch.Generator().manual_seed(seed)
+        size, dim = 30 + 4 * case, 1 + seed % 17
+        vectors, labels = points(size, dim, 3, seed, apart=0.5 + case % 3)
+        vectors += [0.0, 1.0, 1e3, 1e6, 1e8][case % 5] * torch.randn(dim, generator=draws).double()
+        for outlier in range(case % 4):
+            vectors[outlier, outlier % dim] += (1e6, 1e8)[seed % 2]
+        if case % 2:
+            vectors = vectors.float()
+        worst, best = bounds(vectors, labels)
+        found = retrieval(vectors, labels)
+        for name in worst:
+            assert worst[name] - 1e-12 <= found[name] <= best[name] + 1e-12, (seed, name)
+        apart = distances(vectors, labels, margin=3.0)
+        exact = (vectors.double()[:, None] - vectors.double()).square().sum(2).sqrt()
+        other = exact[labels[:, None] != labels]
+        assert apart["inter/min"] == pytest.approx(other.min().item(), rel=1e-8, abs=1e-12)
+        assert apart["inter/mean"] == pytest.approx(other.mean().item(), rel=1e-8)
+        assert apart["violated_share"] == (other < 3.0).double().mean().item()
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_the_distance_of_a_zero_vector_is_the_losss(distance: str) -> None:
+    vectors = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0], [4.0, -3.0], [0.0, 2.0]])
+    labels = torch.tensor([0, 0, 1, 0, 1])
+    loss = Contrastive(margin=1.0, distance=distance)
+    units = loss.vectors(vectors)
+    pairs = {(i, j): loss.between(units[i], units[j]).item() for i, j in combinations(range(5), 2)}
+    intra = [d for (i, j), d in pairs.items() if labels[i] == labels[j]]
+    inter = [d for (i, j), d in pairs.items() if labels[i] != labels[j]]
+    found = distances(vectors, labels, margin=0.9, distance=distance)
+    assert found["intra/mean"] == pytest.approx(sum(intra) / len(intra))
+    assert found["inter/min"] == pytest.approx(min(inter))
+    assert found["violated_share"] == sum(d < 0.9 for d in inter) / len(inter)
+    if distance == "cosine":
+        assert pairs[0, 1] == pairs[0, 2] == 1
+        # In Euclidean units, as the objective logs it: sqrt(2 * cosine distance).
+        chords = distances(vectors, labels, margin=0.9, cosine=True)
+        assert chords["intra/max"] == pytest.approx(math.sqrt(2 * max(intra)))
+        # By cosine the zero vectors are no nearer to each other than to what is at right angles.
+        ranks = retrieval(vectors[[0, 1, 4]], labels[[0, 1, 4]], cosine=True)
+        assert ranks["recall_at_1"] <= 1
+
+
+def test_retrieval_needs_two_classes_and_a_pair() -> None:
+    vectors = torch.randn(5, 2)
+    for labels in (torch.zeros(5), torch.arange(5)):
+        assert all(math.isnan(value) for value in retrieval(vectors, labels).values())
+    assert all(math.isnan(value) for value in retrieval(vectors[:0], torch.zeros(0)).values())
 
 
 def test_not_finite() -> None:

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from minesweep.errors import UserError
+from minesweep.evaluation.missing import NAN, NotComputable
+
 BLOCK = 2**24
 """Similarities that are held at once."""
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -63,7 +66,12 @@ def knn_accuracy(
         test_labels: ``[n]``.
         k: Votes; all N where there are fewer.
         temperature: t.
+
+    Raises:
+        NotComputable: There is no class to choose between, or nothing to classify.
+        UserError: A feature is not finite.
     """
+    _check("a kNN classifier", train, train_labels, test)
     bank = functional.normalize(train.float(), dim=1)
     classes = int(max(train_labels.max(), test_labels.max())) + 1
     predicted = []
@@ -123,7 +131,12 @@ def linear_probe(
         val_labels: ``[n]``.
         strengths: scikit-learn's C.
         iterations: Of L-BFGS for each strength, at most.
+
+    Raises:
+        NotComputable: There is no class to choose between, or no validation data.
+        UserError: A feature is not finite.
     """
+    _check("a linear classifier", train, train_labels, val)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -158,9 +171,12 @@ def alignment(first: Tensor, second: Tensor) -> float:
         first: ``[n, dim]`` features; their length does not matter.
         second: ``[n, dim]`` of the same images.
     """
-    units = (functional.normalize(side.float(), dim=1) for side in (first, second))
-    one, other = units
-    return (one - other).square().sum(1).double().mean().item()
+    one, other = (functional.normalize(side.float(), dim=1) for side in (first, second))
+    squares = (one - other).square().sum(1)
+    # A zero vector has cosine 0 with all others, and so a squared distance of 2.
+    short = torch.minimum(one.norm(dim=1), other.norm(dim=1)) < 0.5
+    squares = torch.where(short, 2 - 2 * (one * other).sum(1), squares)
+    return squares.double().mean().item()
 
 
 def uniformity(features: Tensor, t: float = 2.0) -> float:
@@ -170,11 +186,16 @@ def uniformity(features: Tensor, t: float = 2.0) -> float:
     the lowest is about -2 t.
 
     Args:
-        features: ``[n, dim]``, n at least 2; their length does not matter.
+        features: ``[n, dim]``; their length does not matter.
         t: As in the paper.
+
+    Returns:
+        The logarithm; NaN of fewer than two features.
     """
     units = functional.normalize(features.float(), dim=1)
     count = len(units)
+    if count < 2:
+        return NAN
     total = 0.0
     for start, rows in _blocks(units):
         squares = (2 - 2 * _products(rows, units)).clamp(min=0)
@@ -182,6 +203,24 @@ def uniformity(features: Tensor, t: float = 2.0) -> float:
         later = torch.ones_like(squares).triu(start + 1)
         total += ((-t * squares).exp() * later).double().sum().item()
     return math.log(total / (count * (count - 1) / 2))
+
+
+def _check(what: str, train: Tensor, train_labels: Tensor, test: Tensor) -> None:
+    """Raises an error where ``what`` cannot be learned from these features."""
+    classes = len(train_labels.unique())
+    if classes < 2:
+        raise NotComputable(
+            f"{what} needs training features of two classes or more, and got {len(train)} of "
+            f"{classes}"
+        )
+    if not len(test):
+        raise NotComputable(f"{what} has nothing to classify: the split to evaluate is empty")
+    for features in (train, test):
+        if wrong := int((~features.isfinite()).any(1).sum()):
+            raise UserError(
+                f"{wrong} of {len(features)} features are not finite: {what} cannot use them; "
+                "try a lower optimizer.lr"
+            )
 
 
 def _products(rows: Tensor, others: Tensor) -> Tensor:

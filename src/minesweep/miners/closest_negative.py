@@ -11,22 +11,25 @@ from minesweep.miners.base import Context
 from minesweep.miners.in_batch import InBatch, hardest
 from minesweep.words import check_word
 
-MASKS = ("harder_than_positive", "annealed", "none")
+MASKS = ("harder_than_positive", "semi_hard", "annealed", "none")
 
 
 class ClosestNegative(InBatch):
     """Learns from the mean negative and the closest one that the mask leaves.
 
     A negative is *violated* where it is more similar to the anchor than the positive is.
-    ``mask=harder_than_positive`` hides the violated ones, as the assignment C3_W4 of
-    DeepLearning.AI does. What is left is the semi-hard negative of FaceNet (arXiv 1503.03832,
-    section 3.2): the closest below the positive has a loss exactly where it lies within the
-    margin. ``mask=none`` is the hardest negative. ``mask=annealed`` goes from the first to the
-    second: at step t it admits the share ``t / (anneal * steps)`` of each row's violated
-    negatives, the easiest of them first.
+
+    - ``mask=harder_than_positive`` hides the violated ones, as the assignment C3_W4 of
+      DeepLearning.AI does; a negative that is as similar as the positive stays.
+    - ``mask=semi_hard`` hides that one too: a semi-hard negative is strictly farther than the
+      positive (FaceNet, arXiv 1503.03832, section 3.2, eq. 4, and pytorch-metric-learning). The
+      closest of these has a loss exactly where it lies within the margin.
+    - ``mask=none`` hides nothing: the hardest negative.
+    - ``mask=annealed`` goes from ``harder_than_positive`` to ``none``: at step t it admits the
+      share ``t / (anneal * steps)`` of each row's violated negatives, the easiest of them first.
 
     Args:
-        mask: ``harder_than_positive``, ``annealed`` or ``none``.
+        mask: ``harder_than_positive``, ``semi_hard``, ``annealed`` or ``none``.
         anneal: Share of the run's steps after which all are admitted, in (0, 1].
         per_class: See :class:`~minesweep.miners.in_batch.InBatch`.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
@@ -51,6 +54,8 @@ class ClosestNegative(InBatch):
     def hard(self, scores: Tensor, positive: Tensor, valid: Tensor, context: Context) -> Tensor:
         step = context.get("step", 0)
         share = self.admitted(step)
+        if self.mask == "semi_hard":
+            return hardest(scores, valid & (scores < positive))
         if share == 0:
             return hardest(scores, valid & (scores <= positive))
         if share == 1:

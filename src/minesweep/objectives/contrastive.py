@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
+from minesweep.evaluation.sample import draw_rows
 from minesweep.miners.base import Miner, Pool
 from minesweep.objectives.alarms import Alarms
 from minesweep.objectives.base import Outcome, RowObjective
@@ -123,14 +124,14 @@ class Contrastive(RowObjective):
         self.register_buffer("largest", torch.tensor(torch.nan))
         self.queries = queries
         self.alarms = Alarms({PLATEAU: LONG, IDLE: LONG, VIOLATED: LONG, UNMET: 1})
-        self._step, self._count = 0, 0
+        self._step, self._count, self._seed = 0, 0, 0
 
     def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
         super().setup(model, pool, data)
         vectors = pool.encode(torch.zeros(1, dtype=torch.long, device=pool.device))
         if len(vectors) != 1:
             raise _not_single(len(vectors), "one example")
-        self._count = len(pool.labels.unique())
+        self._count, self._seed = len(pool.labels.unique()), pool.seed
 
     def vectors(self, outputs: Tensor) -> Tensor:
         """What distances are measured between: the outputs, or their unit vectors."""
@@ -236,8 +237,7 @@ class Contrastive(RowObjective):
         """A table of the distances that there are; warns of a margin that cannot work."""
         from minesweep.objectives.preflight import preflight
 
-        rows = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT), device=split.device)
-        batch = split.fetch(rows.long().unique())
+        batch = split.fetch(draw_rows(split.labels, LOOKED_AT, self._seed, "preflight"))
         outputs = model(batch.inputs)
         vectors = self.vectors(outputs)
         apart = self.between(vectors[:, None], vectors)
@@ -265,8 +265,11 @@ class Contrastive(RowObjective):
         rows = torch.arange(len(split), device=split.device).split(chunk)
         compared = torch.cat([self.vectors(model(split.fetch(part).inputs)) for part in rows])
         margin = self._margin(compared.new_zeros(0), compared.shape[1]).item()
-        apart = distances(compared, labels, to_euclidean(margin, self.distance), most=self.queries)
-        return retrieval(self.vectors(vectors), labels, most=self.queries) | apart
+        cosine = self.distance == "cosine"
+        margin = to_euclidean(margin, self.distance)
+        apart = distances(compared, labels, margin, most=self.queries, cosine=cosine)
+        found = retrieval(self.vectors(vectors), labels, most=self.queries, cosine=cosine)
+        return found | apart
 
 
 def _not_single(outputs: int, of: str) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from minesweep import parallel
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.evaluation.embed import embed
-from minesweep.evaluation.probe import alignment, knn_accuracy, linear_probe, uniformity
+from minesweep.evaluation.missing import NAN, NotComputable, tell
+from minesweep.evaluation.probe import (
+    Accuracy,
+    alignment,
+    knn_accuracy,
+    linear_probe,
+    uniformity,
+)
 from minesweep.miners.base import Context, Miner, Pool
 from minesweep.objectives.base import Objective, Outcome
 from minesweep.objectives.queue import NOBODY, KeyQueue
@@ -232,8 +240,7 @@ class MoCo(Objective):
         the projection head. ``alignment`` (of the two views of up to 1,024 training images) and
         ``uniformity`` (of one of them) are of what the loss compares, above the head.
         """
-        features, labels = embed(model, split, chunk=CHUNK)
-        votes = knn_accuracy(*self._bank(model), features, labels, self.knn_k, self.knn_temperature)
+        votes = self._votes(self._bank(model), embed(model, split, chunk=CHUNK))
         sample = self._data.train.draw(self._order[:SAMPLE], step=0).inputs
         one, other = (
             self.vectors(torch.cat([model(part) for part in view.split(CHUNK)])) for view in sample
@@ -250,17 +257,29 @@ class MoCo(Objective):
 
         Its regularisation is chosen on the validation split.
         """
-        features, labels = embed(model, split, chunk=chunk)
-        bank = self._bank(model)
-        votes = knn_accuracy(*bank, features, labels, self.knn_k, self.knn_temperature)
+        bank, held_out = self._bank(model), embed(model, split, chunk=chunk)
+        votes = self._votes(bank, held_out)
         found = {"knn_accuracy": votes.plain, "knn_accuracy_balanced": votes.balanced}
         if self.linear:
-            probe = linear_probe(*bank, *embed(model, self._data.val, chunk=chunk))
-            right = probe.accuracy(features, labels)
+            val = embed(model, self._data.val, chunk=chunk)
+            right = _or_missing(lambda: linear_probe(*bank, *val).accuracy(*held_out))
             found |= {"linear_accuracy": right.plain, "linear_accuracy_balanced": right.balanced}
         return found
+
+    def _votes(self, bank: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> Accuracy:
+        k, t = self.knn_k, self.knn_temperature
+        return _or_missing(lambda: knn_accuracy(*bank, *held_out, k, t))
 
     def _bank(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """Features and labels of the training images that the evaluation learns from."""
         rows = self._order[: self.bank].sort().values
         return embed(model, self._data.train, rows, CHUNK)
+
+
+def _or_missing(classify: Callable[[], Accuracy]) -> Accuracy:
+    """The accuracies of a classifier; NaN, and a warning, where they cannot be computed."""
+    try:
+        return classify()
+    except NotComputable as error:
+        tell(f"an accuracy is missing: {error}")
+        return Accuracy(NAN, NAN)

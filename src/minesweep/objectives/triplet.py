@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minesweep.datasets.base import Batch, Split
+from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
-from minesweep.miners.base import Context, Miner
+from minesweep.evaluation.missing import NAN
+from minesweep.miners.base import Context, Miner, Pool
 from minesweep.miners.in_batch import HARD, MEAN, even
 from minesweep.objectives.base import Objective, Outcome
 from minesweep.objectives.mined import Mined, hardest_negatives
@@ -27,7 +28,7 @@ DIRECTIONS = ("first", "both")
 ALARM, NEARLY = 50, 0.01
 """Say so when the loss was within 1 % of the plateau for so many steps in a row."""
 MOST_VERIFIED = 1000
-"""Examples of a labelled split of which all pairs are verified."""
+"""Examples, drawn from a labelled split, of which all pairs are verified."""
 
 
 class Triplet(Objective):
@@ -74,6 +75,10 @@ class Triplet(Objective):
         # The threshold chosen on validation data, and for how many steps the loss was flat.
         self.register_buffer("chosen", torch.tensor(threshold, dtype=torch.double))
         self.register_buffer("flat", torch.zeros((), dtype=torch.long))
+        self._seed = 0
+
+    def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
+        self._seed = pool.seed
 
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
         anchors, others = _towers(model(batch.inputs), len(batch.labels))
@@ -190,11 +195,12 @@ class Triplet(Objective):
     def evaluate(self, model: nn.Module, split: Split, chunk: int = 2048) -> dict[str, float]:
         """``roc_auc``, ``average_precision``, and ``accuracy`` and ``f1`` at two thresholds.
 
-        ``accuracy`` and ``f1`` are at the threshold chosen on validation data, ``accuracy_fixed``
-        and ``f1_fixed`` at the one of the configuration. A split of several sources has all of
+        All are NaN where all pairs are of one kind. ``accuracy`` and ``f1`` are at the threshold
+        chosen on validation data, ``accuracy_fixed`` and ``f1_fixed`` at the one of the
+        configuration. A split of several sources has all of
         them for each source too: ``first10k/roc_auc``.
         """
-        found = verification(model, split, chunk, MOST_VERIFIED)
+        found = verification(model, split, chunk, MOST_VERIFIED, self._seed)
         metrics = self._verify(found)
         for source, part in found.by_source(split).items():
             metrics |= {f"{source}/{name}": value for name, value in self._verify(part).items()}
@@ -202,7 +208,9 @@ class Triplet(Objective):
 
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """:meth:`evaluate`, after choosing the threshold of the best accuracy on this split."""
-        found = verification(model, split, 2048, MOST_VERIFIED)
+        found = verification(model, split, 2048, MOST_VERIFIED, self._seed)
+        if not found.both:
+            return self._verify(found) | {"threshold": NAN}
         self.chosen.fill_(best_threshold(found))
         return self._verify(found) | {"threshold": self.chosen.item()}
 

@@ -297,7 +297,7 @@ class Trainer:
         metrics = self.evaluate(self.data.val, self.objective.validate)
         self.validation = {f"val/{k}": v for k, v in metrics.items()}
         value = self.validation[self.objective.monitor]
-        if self.best is None or value > self.best:
+        if self.best is None or value > self.best or math.isnan(self.best):
             self.best = value
             checkpoint.save(self.state(), self.folder.checkpoints / "best.pt")
         stop = self.early_stop.stop(self.validation)

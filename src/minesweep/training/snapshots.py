@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from minesweep.datasets.base import Data
 from minesweep.datasets.show import pictures
 from minesweep.evaluation.embed import embed
+from minesweep.evaluation.sample import draw_rows
 from minesweep.tracking.embeddings import Examples
 
 
@@ -20,14 +21,13 @@ class Embedded:
     Args:
         data: Where they are from.
         split: ``train`` or ``val``.
-        points: At most so many, evenly over the split's rows.
+        points: At most so many, drawn so that each class keeps its share.
     """
 
     def __init__(self, data: Data, split: str, points: int) -> None:
         self.split = data.train if split == "train" else data.val
-        count = min(points, len(self.split))
-        self.rows = torch.linspace(0, len(self.split) - 1, count).round().long()
-        self.rows = self.rows.to(self.split.device)
+        # The same for all seeds, so that their pages can be compared.
+        self.rows = draw_rows(self.split.labels, points, 0, "embeddings")
         self._name, self._class_names = split, data.class_names
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from minesweep.errors import UserError
@@ -35,7 +36,7 @@ class EarlyStop:
             guess = nearest(self.metric, validation) or f"; known: {known}"
             raise UserError(f"trainer.early_stop.metric={self.metric} is not logged{guess}")
         value = self.sign * validation[self.metric]
-        if self.best is None or value > self.best:
+        if self.best is None or value > self.best or math.isnan(self.best):
             self.best, self.waited = value, 0
         else:
             self.waited += 1
