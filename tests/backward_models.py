@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from minesweep.compat import import_timm
 from minesweep.datasets.base import Batch
@@ -63,6 +64,27 @@ class TimesTwo(nn.Module):
         return first * second.sigmoid()
 
 
+class Patches(nn.Module):
+    """Patches after BatchNorm become a sequence, so that their gradients come transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.BatchNorm2d(8).eval())
+        self.head = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, CLASSES))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.embed(images).flatten(2).transpose(1, 2).cumsum(1)).mean(1)
+
+
+class StandardisedWeights(nn.Conv2d):
+    """BatchNorm in train mode, but of the weights."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        weights = self.weight.reshape(1, len(self.weight), -1)
+        weights = functional.batch_norm(weights, None, None, training=True)
+        return functional.conv2d(images, weights.reshape_as(self.weight), self.bias, 2)
+
+
 VIT = {
     "name": "vit_tiny_patch16_224",
     "img_size": 32,
@@ -91,6 +113,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "convnext": lambda: timm("convnext_atto", depths=(1, 1, 1, 1)),
     "channels last": lambda: timm("resnet18", norm_layer="groupnorm", channels=NARROW).to(
         memory_format=torch.channels_last
+    ),
+    "patches": Patches,
+    "standardised weights": lambda: nn.Sequential(
+        StandardisedWeights(3, 8, 3), nn.InstanceNorm2d(8), nn.Flatten(), nn.Linear(1800, CLASSES)
     ),
     "time first": Sequences,
     "two rows each": TimesTwo,

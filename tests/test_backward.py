@@ -33,6 +33,14 @@ def test_the_gradient_is_that_of_the_whole_graph(name: str) -> None:
         assert_equal(gradients(model, "rows", batch), gradients(model, "full", batch), tolerance)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_one_selected(name: str) -> None:
+    torch.manual_seed(0)
+    model, batch = MODELS[name]().double(), batch_of(6, torch.float64)
+    found = [gradients(model, way, batch, Ohem(k=1)) for way in ("rows", "full")]
+    assert_equal(*found, 1e-12)
+
+
 @given(
     n=st.integers(2, 40),
     share=st.floats(0.01, 1),
@@ -126,14 +134,13 @@ class Centred(nn.Linear):
 
 
 class Gated(nn.Module):
-    """Looks at the other rows only once its gate has opened."""
+    """Adds nothing of the other rows at first, but learns how much."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate, self.head = nn.Parameter(torch.zeros(())), nn.Linear(3072, CLASSES)
 
-    def forward(self, images: Tensor) -> Tensor:
-        rows = images.flatten(1)
+    def forward(self, rows: Tensor) -> Tensor:
         return self.head(rows + self.gate * rows.mean(0))
 
 
@@ -173,6 +180,10 @@ ENTANGLED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "changes with the other rows",
     ),
     "a buffer": (lambda: nn.Sequential(nn.Flatten(), Counting()), "its buffer 1.calls changes"),
+    "a gate that is still shut": (
+        lambda: nn.Sequential(nn.Flatten(), Gated()),
+        "gradient of a row is another one",
+    ),
     "a permutation": (
         lambda: nn.Sequential(nn.Flatten(), Careless(lambda rows: rows[torch.randperm(len(rows))])),
         "random numbers that cannot be had again",
@@ -203,13 +214,15 @@ def test_it_refuses_what_is_not_row_wise_and_auto_goes_another_way(name: str) ->
         gradients(model, "rows", batch)
 
 
-def test_rows_that_come_to_depend_on_each_other_later_are_found() -> None:
-    torch.manual_seed(0)
-    model, batch, objective = Gated(), batch_of(), CrossEntropy(backward="auto")
-    objective(model, batch, Ohem(k=5), 0)
-    nn.init.ones_(model.gate)
-    with pytest.raises(UserError, match="changes with the other rows"):
-        objective(model, batch, Ohem(k=5), 4)
+def test_a_model_of_one_batch_size() -> None:
+    model = nn.Sequential(nn.Flatten(), Careless(lambda rows: 1 / (len(rows) // 8)))
+    batch = batch_of()
+    assert "(ZeroDivisionError: division by zero)" in choose(model, batch.inputs, 16, 2).reason
+    gradients(model, "auto", batch)
+    for way in ("rows", "again"):
+        said = rf"={way}: .*not on \d of them \(ZeroDivisionError: .*objective.backward=full"
+        with pytest.raises(UserError, match=said):
+            gradients(model, way, batch)
 
 
 # --- beside other things -------------------------------------------------------------------------

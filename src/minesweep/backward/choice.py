@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from minesweep.backward.modes import NotRowWise
 from minesweep.backward.rows import rows_of
-from minesweep.backward.two_passes import NotRowWise, TwoPasses
+from minesweep.backward.two_passes import TwoPasses, on_fewer
 
 ROWS, AGAIN, FULL = "rows", "again", "full"
 PROBED = 8
@@ -48,9 +49,8 @@ def choose(model: nn.Module, inputs: Any, n: int, k: int | None) -> Choice:
     """
     if k is not None and k >= n:
         return Choice(FULL, f"all {n} are selected, so nothing can be saved")
-    model = _unwrapped(model)
-    few = rows_of(inputs, torch.arange(min(n, PROBED), device=_device(model)), n)
-    hindrance = _hindrance(model, few, min(n, PROBED))
+    hindrance = hindrance_of_rows(model, inputs, n)
+    few, model = _few(model, inputs, n, PROBED), _unwrapped(model)
     forward, backward = operations(model, few)
     step = n * (forward + backward)
     if not step:
@@ -61,6 +61,10 @@ def choose(model: nn.Module, inputs: Any, n: int, k: int | None) -> Choice:
     if k is None:
         return Choice(FULL, f"{excluded}, and how many are selected is not known before")
     share = (n * forward + k * (forward + backward)) / step
+    tried = min(k, PROBED)
+    failure = _failure(model, _few(model, inputs, n, tried), tried, n)
+    if failure is not None:
+        return Choice(FULL, f"{excluded}, and again too: {failure}")
     if share < 1:
         return Choice(AGAIN, f"{_expected(k, n, share)}; {excluded}")
     return Choice(
@@ -74,22 +78,71 @@ def _expected(k: int | None, n: int, share: float) -> str:
     return f"{share:.3f} of the operations of learning from all {n}, saving {1 - share:.1%}"
 
 
-def _hindrance(model: nn.Module, few: Any, n: int) -> str | None:
-    """Why rows cannot be had; None where they can."""
+def hindrance_of_rows(model: nn.Module, inputs: Any, n: int) -> str | None:
+    """Why ``rows`` cannot be had; None where it can.
+
+    The gradient of a few candidates is taken by two passes and through a whole graph.
+
+    Args:
+        model: In training mode.
+        inputs: Of the first batch.
+        n: How many candidates it holds.
+    """
     if is_compiled(model):
         return "torch.compile hides the layers"
     if n < 2:
         return "there is one candidate"
+    few, model, n = _few(model, inputs, n, PROBED), _unwrapped(model), min(n, PROBED)
+    rows = torch.arange(0, n, 3, device=_device(model))
     passes = TwoPasses(remember=True)
-    with _undone(model), still_statistics(model):
-        try:
+    try:
+        with _undone(model), still_statistics(model):
             outputs = passes.score(model, few, n)
-            passes.learn(model, few, outputs, torch.arange(0, n, 3, device=_device(model)))
+            part = passes.learn(model, few, outputs, rows)
+            found = _gradients(model, part)
+        with _undone(model), still_statistics(model), torch.enable_grad():
+            expected = _gradients(model, rows_of(model(few), rows, n))
+    except NotRowWise as error:
+        return str(error)
+    finally:
+        torch.clear_autocast_cache()
+    if not _alike(found, expected):
+        return "the gradient of a row is another one beside other rows"
+    return None
+
+
+def _failure(model: nn.Module, few: Any, k: int, n: int) -> str | None:
+    """Why the model does not run on k candidates, if it does not."""
+    with _undone(model), still_statistics(model), torch.no_grad():
+        try:
+            with on_fewer(k, n):
+                model(few)
         except NotRowWise as error:
             return str(error)
-        finally:
-            torch.clear_autocast_cache()
     return None
+
+
+def _gradients(model: nn.Module, outputs: Any) -> list[Tensor]:
+    """Of some sum of the outputs; 0 for a parameter without one."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    given = [o for o in tree_leaves(outputs) if isinstance(o, Tensor) and o.requires_grad]
+    if not learned or not given:
+        return [torch.zeros(())]
+    # An equal weight for each number would cancel behind a softmax or a normalisation.
+    weights = [torch.arange(o.numel(), device=o.device).cos().view(o.shape).to(o) for o in given]
+    return list(torch.autograd.grad(given, learned, weights, materialize_grads=True))
+
+
+def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
+    """Whether gradients agree by their norms, as far as their precision lets that be said."""
+    device, dtype = expected[0].device.type, expected[0].dtype
+    coarse = device != "cpu" or torch.is_autocast_enabled(device) or dtype.itemsize < 4
+    tolerance, floor = (0.2, 5e-2) if coarse else (1e-2, 1e-3)
+    norms = torch.stack([gradient.norm() for gradient in expected])
+    apart = torch.stack([(a - b).norm() for a, b in zip(found, expected, strict=True)])
+    # A bias before a normalisation has a gradient of 0 and rounding errors.
+    scale = norms.clamp(min=floor * norms.max())
+    return bool((apart <= tolerance * scale).all() | ~norms.isfinite().all())
 
 
 def operations(model: nn.Module, few: Any) -> tuple[int, int]:
@@ -116,13 +169,15 @@ def _undone(model: nn.Module) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
-    random.setstate(python)
-    np.random.set_state(numpy)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def still_statistics(model: nn.Module, still: bool = True) -> AbstractContextManager[None]:
@@ -160,6 +215,10 @@ def _unwrapped(model: nn.Module) -> nn.Module:
         return model
     assert isinstance(model.module, nn.Module)
     return model.module
+
+
+def _few(model: nn.Module, inputs: Any, n: int, most: int) -> Any:
+    return rows_of(inputs, torch.arange(min(n, most), device=_device(model)), n)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -16,6 +16,9 @@ def rows_of(values: T, rows: Tensor, n: int) -> T:
     """The candidates at ``rows`` of inputs or outputs of n, each of which may hold several."""
 
     def take(value: Tensor) -> Tensor:
+        # What has no rows (a scalar, one mask for all) belongs to every candidate.
+        if value.ndim == 0 or len(value) % n:
+            return value
         return value.index_select(0, _places(rows, len(value) // n))
 
     if isinstance(values, Tensor):
@@ -24,6 +27,17 @@ def rows_of(values: T, rows: Tensor, n: int) -> T:
         return tree_map_only(Tensor, take, values)
     # Sentences, or what else can be indexed like a tensor.
     return values[_places(rows, len(values) // n)]  # type: ignore[arg-type,index]
+
+
+def first_of(values: T, k: int, m: int) -> T:
+    """The first k candidates of the outputs of m."""
+    if k == m:
+        return values
+
+    def take(value: Tensor) -> Tensor:
+        return value if value.ndim == 0 or len(value) % m else value[: len(value) // m * k]
+
+    return tree_map_only(Tensor, take, values)
 
 
 def replaced(outputs: T, rows: Tensor, part: T, n: int) -> T:
@@ -94,16 +108,18 @@ _COARSE = 5e-2  # 16 bits; and TF32, which GPUs use for convolutions
 def close(one: Any, other: Any) -> bool:
     """Whether two tensors agree but for rounding. Waits for the device; at checks alone."""
     if not isinstance(one, Tensor):
-        return bool(one == other)
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
+        return not isinstance(one, bool | int | float | str) or one == other
+    return one.shape == other.shape and one.dtype == other.dtype and not bool(far(one, other))
+
+
+def far(one: Tensor, other: Tensor) -> Tensor:
+    """Whether two tensors of one shape differ by more than rounding: a bool on their device."""
     if not one.is_floating_point():
-        return torch.equal(one, other)
+        return (one != other).any()
     if one.numel() == 0:
-        return True
+        return one.new_zeros((), dtype=torch.bool)
     apart, scale = (one - other).abs().max(), one.abs().max()
-    if not torch.isfinite(scale):
-        return True  # the run has come to its end, and will say so
     exact = one.dtype is torch.float64 or not one.is_cuda
     tolerance = _TOLERANCE.get(one.dtype, _COARSE) if exact else _COARSE
-    return bool(apart <= tolerance * scale)
+    # Where it is not finite the run has come to its end, and will say so.
+    return (apart > tolerance * scale) & scale.isfinite()

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from minesweep.backward.choice import AGAIN, FULL, ROWS, choose, is_compiled, still_statistics
+from minesweep.backward.choice import (
+    AGAIN,
+    FULL,
+    ROWS,
+    choose,
+    hindrance_of_rows,
+    is_compiled,
+    still_statistics,
+)
+from minesweep.backward.modes import NotRowWise
 from minesweep.backward.rows import replaced, rows_of
-from minesweep.backward.two_passes import NotRowWise, TwoPasses
+from minesweep.backward.two_passes import TwoPasses, on_fewer
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
 from minesweep.miners.base import Miner, Pool
@@ -207,12 +216,12 @@ class RowObjective(Objective):
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:
         if not miner.active(step):
             return self._full(model, batch, None, step)
-        way = self._way or self._choose(model, batch, miner)
-        if way == FULL:
-            return self._full(model, batch, miner, step)
-        if self.selecting.remembers:
-            return self._stale(model, batch, miner, step)
         try:
+            way = self._way or self._choose(model, batch, miner)
+            if way == FULL:
+                return self._full(model, batch, miner, step)
+            if self.selecting.remembers:
+                return self._stale(model, batch, miner, step)
             return self._twice(model, batch, miner, step)
         except NotRowWise as error:
             raise UserError(
@@ -237,9 +246,8 @@ class RowObjective(Objective):
         n, cheaper, passes = len(batch.labels), self.selecting.cheaper, self._passes
         again = self._way == AGAIN
         with torch.no_grad(), still_statistics(model, again and cheaper):
-            # That rows are independent is checked at steps 0, 1, 2, 4, 8 ...
             score = self.selecting.pass_over if cheaper else None
-            outputs = passes.score(model, batch.inputs, n, step & (step - 1) == 0, score)
+            outputs = passes.score(model, batch.inputs, n, step, score)
             scores = self.losses(outputs, batch.labels)
             metrics = self.metrics(outputs, batch.labels)
             details = self.details(outputs, batch.labels)
@@ -267,7 +275,9 @@ class RowObjective(Objective):
         scores = memory.losses[batch.rows]
         weights = _select(miner, scores, batch, step)
         rows = _selected(weights, miner.selected(n))
-        part = self.losses(model(rows_of(batch.inputs, rows, n)), batch.labels[rows])
+        with on_fewer(len(rows), n):
+            outputs = model(rows_of(batch.inputs, rows, n))
+        part = self.losses(outputs, batch.labels[rows])
         memory.remember(batch.rows[rows], part, step)
         loss = self.reduce(_put(scores, rows, part), weights)
         return Outcome(loss, scores, weights, metrics, scored=len(due))
@@ -286,7 +296,10 @@ class RowObjective(Objective):
                     "or auto, or trainer.compile=false"
                 )
             # Two passes over all n would only cost more.
-            self._set_way(FULL if k == n else self.backward)
+            way = FULL if k == n else self.backward
+            if way == ROWS and (reason := hindrance_of_rows(model, batch.inputs, n)):
+                raise NotRowWise(reason)
+            self._set_way(way)
         assert self._way is not None
         return self._way
 
