@@ -82,17 +82,12 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
     """
     x = np.asarray(values, dtype=float)
     x = x[np.isfinite(x)]
-    n = len(x)
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0, math.nan)
-    mean = float(x.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1, math.nan)
-    spread = float(x.std(ddof=1))
-    if spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
-        if mean == 0:
-            return Interval(0.0, 0.0, 0.0, n, 1.0)
-        return Interval(mean, math.nan, math.nan, n, math.nan)
+    n, mean = len(x), float(x.mean()) if len(x) else math.nan
+    spread = float(x.std(ddof=1)) if n > 1 else 0.0
+    if n < 2 or spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        known = n > 1 and mean == 0
+        ends = 0.0 if known else math.nan
+        return Interval(mean, ends, ends, n, 1.0 if known else math.nan)
     error = spread / math.sqrt(n)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
     p = 2 * float(stdtr(n - 1, -abs(mean) / error))
@@ -215,10 +210,9 @@ def summarise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
         runs: One row a run, with ``arm``, ``seed`` and ``metric``.
         metric: The column.
     """
-    rows = {arm: interval(group[metric].to_numpy()) for arm, group in runs.groupby("arm")}
-    return pd.DataFrame(
-        [{"arm": arm, "mean": i.mean, "half": i.half, "n": i.n} for arm, i in rows.items()]
-    ).set_index("arm")
+    rows = {arm: interval(group.to_numpy()) for arm, group in runs.groupby("arm")[metric]}
+    numbers = [(i.mean, i.half, i.n) for i in rows.values()]
+    return pd.DataFrame(numbers, index=pd.Index(rows, name="arm"), columns=["mean", "half", "n"])
 
 
 COMPARISON_COLUMNS = ["measure", "arm", "baseline", "n"]
@@ -243,15 +237,14 @@ def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd
     by_arm = {arm: group.set_index("seed")[metric] for arm, group in held.groupby("arm")}
     rows: list[list[Any]] = []
     for arm, baseline in baselines.items():
-        if arm not in by_arm or baseline not in by_arm:
-            continue
-        differences = paired(by_arm[arm], by_arm[baseline])
-        d = interval(differences.to_numpy())
-        without = " ".join(map(str, deciding_seeds(differences)))
-        rows.append([metric, arm, baseline, d.n, d.mean, d.low, d.high, d.p, without])
-    corrected = holm([row[7] for row in rows])
-    rows = [[*row[:8], p, row[8]] for row, p in zip(rows, corrected, strict=True)]
-    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+        if arm in by_arm and baseline in by_arm:
+            differences = paired(by_arm[arm], by_arm[baseline])
+            d, without = interval(differences.to_numpy()), deciding_seeds(differences)
+            numbers = [d.n, d.mean, d.low, d.high, d.p, math.nan]
+            rows.append([metric, arm, baseline, *numbers, " ".join(map(str, without))])
+    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+    table["p_holm"] = holm(table["p"].tolist())
+    return table
 
 
 def choose(
@@ -280,16 +273,15 @@ def choose(
     kept, choices = [], []
     best_of = min if lower_is_better else max
     for arm, group in runs.groupby("arm", sort=False):
-        by_value = dict(
-            list(group.dropna(subset=[validation]).groupby(key, sort=False, dropna=False))
-        )
-        if not by_value:
+        missing = group[validation].isna()
+        parts = group[~missing].groupby(key, sort=False, dropna=False)
+        if not (by_value := dict(list(parts))):
             continue
-        absent = group[group[validation].isna()].groupby(key, dropna=False).size()
+        absent = group.loc[missing, key].value_counts(dropna=False)
         lost = {v: int(absent.get(v, 0)) + (failed or {}).get((str(arm), v), 0) for v in by_value}
         shared = set.intersection(*(set(g["seed"]) for g in by_value.values()))
         means = {
-            value: float((g[g["seed"].isin(shared)] if shared else g)[validation].mean())
+            value: float(g.loc[g["seed"].isin(shared or g["seed"]), validation].mean())
             for value, g in by_value.items()
         }
         best = best_of([v for v in means if not lost[v]] or list(means), key=means.__getitem__)
@@ -326,25 +318,17 @@ def at_equal_budget(
         The metric by run; the budget; the share of its own budget at which each run was read
         (below 1, the run went on afterwards, and a falling learning rate had not yet fallen).
     """
-    evaluated = {
-        str(run): g.sort_values("step")
-        for run, g in curves[curves["metric"] == metric].groupby("run", observed=True)
-    }
-    spent = {str(run): g.sort_values("step") for run, g in budgets.groupby("run", observed=True)}
+    spent = {run: g.sort_values("step") for run, g in budgets.groupby("run", observed=True)}
     lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for run, group in evaluated.items():
+    for run, group in curves[curves["metric"] == metric].groupby("run", observed=True):
         if run not in spent:
             continue
-        steps = np.concatenate([[0.0], spent[run]["step"].to_numpy(dtype=float)])
-        used = np.concatenate([[0.0], spent[run]["budget"].to_numpy(dtype=float)])
-        at = group["step"].to_numpy(dtype=float)
-        inside = at <= steps[-1]
-        if inside.any():
-            x = np.interp(at[inside], steps, used)
-            lines[run] = (x, group["value"].to_numpy(dtype=float)[inside])
-    if not lines:
-        return pd.Series(dtype=float), math.nan, pd.Series(dtype=float)
-    budget = min(float(x[-1]) for x, _ in lines.values())
+        steps, used = (np.append(0.0, spent[run][c].astype(float)) for c in ("step", "budget"))
+        inside = group[group["step"] <= steps[-1]].sort_values("step")
+        if len(inside):
+            x = np.interp(inside["step"].to_numpy(dtype=float), steps, used)
+            lines[str(run)] = x, inside["value"].to_numpy(dtype=float)
+    budget = min((float(x[-1]) for x, _ in lines.values()), default=math.nan)
     values = {run: float(np.interp(budget, x, y, left=np.nan)) for run, (x, y) in lines.items()}
     shares = {run: budget / float(x[-1]) for run, (x, _) in lines.items()}
     return pd.Series(values, dtype=float), budget, pd.Series(shares, dtype=float)
@@ -360,17 +344,8 @@ def band(curves: pd.DataFrame, arm_of: Mapping[str, str], metric: str) -> pd.Dat
     held = held.assign(arm=held["run"].astype(object).map(arm_of)).dropna(subset=["arm"])
     table = held.groupby(["arm", "step"])["value"].agg(["mean", "std", "count"]).reset_index()
     table = table[table["count"] == table.groupby("arm")["count"].transform("max")]
-    n = table["count"].to_numpy(dtype=float)
-    with np.errstate(invalid="ignore"):
-        factor = stdtrit(np.where(n > 1, n - 1, np.nan), 0.5 + CONFIDENCE / 2)
-    half = factor * table["std"].to_numpy(dtype=float) / np.sqrt(n)
-    return pd.DataFrame(
-        {
-            "arm": table["arm"],
-            "step": table["step"],
-            "mean": table["mean"],
-            "low": table["mean"] - half,
-            "high": table["mean"] + half,
-            "n": table["count"],
-        }
-    ).reset_index(drop=True)
+    n = table.pop("count")
+    factor = stdtrit((n - 1).where(n > 1).to_numpy(dtype=float), 0.5 + CONFIDENCE / 2)
+    half = factor * table.pop("std") / np.sqrt(n)
+    low, high = table["mean"] - half, table["mean"] + half
+    return table.assign(low=low, high=high, n=n).reset_index(drop=True)

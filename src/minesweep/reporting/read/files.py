@@ -7,7 +7,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ LINE_LIMIT = 1 << 20
 FILE_LIMIT = 4 << 20
 """Bytes; a longer config, status or summary is refused."""
 TAIL = 1 << 16
-"""Bytes; of a journal whose end alone is wanted, so much is read."""
+"""Bytes that are read of a journal whose end alone is wanted."""
 KEY_LIMIT = 10_000
 """Values in one config; more is a bomb of YAML aliases rather than a configuration."""
 
@@ -42,11 +42,9 @@ _decoder = json.JSONDecoder(parse_constant=lambda _: None)
 
 def open_regular(path: Path) -> BinaryIO:
     """Opens a plain file: no link (it could lead out of the study), no pipe (it could block)."""
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        descriptor = os.open(
-            path,
-            os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0),
-        )
+        descriptor = os.open(path, os.O_RDONLY | careful)
     except FileNotFoundError:
         raise UnreadableError(f"{path.name} is missing") from None
     except OSError as error:
@@ -59,20 +57,28 @@ def open_regular(path: Path) -> BinaryIO:
 
 def read_json(path: Path, limit: int = FILE_LIMIT) -> dict[str, Any]:
     """Reads a JSON object of at most ``limit`` bytes; a non-finite number becomes None."""
-    try:
-        content = _decoder.decode(_text(path, limit))
-    except (ValueError, RecursionError):
-        raise UnreadableError(f"{path.name} is not whole JSON") from None
-    return _mapping(content, path)
+    return _read(path, "JSON", _decoder.decode, limit)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping."""
+    return _read(path, "YAML", lambda text: yaml.load(text, Loader=_Loader), FILE_LIMIT)
+
+
+def _read(path: Path, kind: str, parse: Callable[[str], Any], limit: int) -> dict[str, Any]:
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UnreadableError(f"{path.name} is longer than {limit >> 20} MiB")
     try:
-        content = yaml.load(_text(path), Loader=_Loader)
+        value = parse(content.decode())
+    except UnicodeDecodeError:
+        raise UnreadableError(f"{path.name} is not text in UTF-8") from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise UnreadableError(f"{path.name} is not whole YAML") from None
-    return _mapping(content, path)
+        raise UnreadableError(f"{path.name} is not whole {kind}") from None
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{path.name} holds no mapping")
+    return value
 
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -91,9 +97,18 @@ def read_tail(path: Path) -> tuple[list[dict[str, Any]], int]:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - TAIL))
         lines = file.read(TAIL).split(b"\n")
-    if size > TAIL:
-        del lines[0]  # its beginning was not read
-    return _rows(line for line in lines if line)
+    # The beginning of the first line was not read.
+    return _rows(line for line in lines[size > TAIL :] if line)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines without their end; an empty one stands for a line beyond the limit."""
+    while line := file.readline(LINE_LIMIT):
+        whole = line.endswith(b"\n") or len(line) < LINE_LIMIT
+        yield line.rstrip(b"\r\n") if whole else b""
+        while not whole:
+            rest = file.readline(LINE_LIMIT)
+            whole = not rest or rest.endswith(b"\n")
 
 
 def _rows(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
@@ -117,69 +132,31 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        value = float(value)
+        return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
-    return value if math.isfinite(value) else None
 
 
 def flatten(tree: dict[str, Any], path: Path) -> dict[str, Any]:
     """``{"miner": {"k": 8}}`` becomes ``{"miner.k": 8}``; a list becomes its JSON text."""
     flat: dict[str, Any] = {}
-    stack: list[tuple[str, Any]] = [("", tree)]
+    stack: list[tuple[str | None, Any]] = [(None, tree)]
     visited = 0
     while stack:
         key, value = stack.pop()
         visited += 1
         if visited > KEY_LIMIT:
             raise UnreadableError(f"{path.name} holds more than {KEY_LIMIT:,} values")
-        if isinstance(value, dict):
-            stack += [(f"{key}.{name}" if key else str(name), v) for name, v in value.items()]
-        elif isinstance(value, list):
-            _count(value, path)
-            flat[key] = json.dumps(value, default=str)
-        else:
-            usual = (
-                value is None or isinstance(value, bool | int | str) or number(value) is not None
-            )
-            flat[key] = value if usual else str(value)
-    return flat
-
-
-def _count(value: list[Any], path: Path) -> None:
-    stack, visited = [value], 0
-    while stack:
-        for inner in stack.pop():
-            visited += 1
-            if visited > KEY_LIMIT:
-                raise UnreadableError(f"{path.name} holds more than {KEY_LIMIT:,} values")
-            if isinstance(inner, list | dict):
-                stack.append(list(inner.values()) if isinstance(inner, dict) else inner)
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Lines without their end; an empty one stands for a line beyond the limit."""
-    while line := file.readline(LINE_LIMIT):
-        if line.endswith(b"\n") or len(line) < LINE_LIMIT:
-            yield line.rstrip(b"\r\n")
-            continue
-        while (rest := file.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):
-            pass
-        yield b""
-
-
-def _text(path: Path, limit: int = FILE_LIMIT) -> str:
-    with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UnreadableError(f"{path.name} is longer than {limit >> 20} MiB")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise UnreadableError(f"{path.name} is not text in UTF-8") from None
-
-
-def _mapping(content: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise UnreadableError(f"{path.name} holds no mapping")
-    return content
+        if isinstance(value, list):
+            stack += [("", inner) for inner in value]  # counted alone
+        elif isinstance(value, dict):
+            stack += [
+                (key if key == "" else f"{key}.{name}" if key else str(name), inner)
+                for name, inner in value.items()
+            ]
+        elif not isinstance(value, bool | int | str | None) and number(value) is None:
+            value = str(value)
+        if key and not isinstance(value, dict):
+            flat[key] = value
+    # Written as text only now, when the lists are known to be no bomb.
+    return {k: json.dumps(v, default=str) if isinstance(v, list) else v for k, v in flat.items()}

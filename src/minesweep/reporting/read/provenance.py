@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,36 +14,32 @@ Status = Mapping[str, Any]
 
 def provenance(statuses: Sequence[Status]) -> dict[str, Counter[str]]:
     """How many runs hold each value of commit, sources, versions, device, threads and data."""
-    told: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for status in statuses:
         versions = status.get("versions")
         for name, version in sorted(versions.items()) if isinstance(versions, dict) else ():
-            told[f"versions.{name}"][str(version)] += 1
+            counts[f"versions.{name}"][str(version)] += 1
         for name in ("commit", "sources", "device", "threads", "data"):
-            told[name][str(status.get(name))] += 1
-    return dict(told)
+            counts[name][str(status.get(name))] += 1
+    return dict(counts)
 
 
 def differences(
-    statuses: Sequence[Status],
-    table: pd.DataFrame,
-    keys: list[str],
-    provenance: dict[str, Counter[str]],
+    statuses: Sequence[Status], table: pd.DataFrame, keys: list[str], made: dict[str, Counter[str]]
 ) -> list[str]:
     """A line for each of them that differs within a study, and should not."""
     warnings = []
-    for name, held in provenance.items():
+    for name, held in made.items():
         if len(held) > 1 and name != "data":
             counts = ", ".join(f"{value} ({n} runs)" for value, n in held.most_common(5))
             warnings.append(f"{name} differs within this table: {counts}")
     # Data may differ between settings of the dataset and between seeds, not within them.
-    data_keys = ["seed", *(k for k in keys if re.match(r"dataset\b", k))]
-    seen = defaultdict(set)
-    for status, setting in zip(statuses, table[data_keys].itertuples(index=False), strict=True):
-        seen[tuple(map(repr, setting))].add(str(status.get("data")))
-    if differing := sum(len(held) > 1 for held in seen.values()):
+    settings = ["seed", *(key for key in keys if key.split(".")[0] == "dataset")]
+    data = pd.Series([str(status.get("data")) for status in statuses], dtype=object)
+    kinds = data.groupby([table[key].map(repr) for key in settings]).nunique()
+    if differing := int((kinds > 1).sum()):
         warnings.append(
             f"the data's fingerprint differs between runs of the same seed and dataset settings "
-            f"({differing} of {len(seen)} settings): they did not see the same data"
+            f"({differing} of {len(kinds)} settings): they did not see the same data"
         )
     return warnings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,8 @@ import pandas as pd
 
 from minesweep.config.identity import NEUTRAL, choice
 from minesweep.errors import UserError
-from minesweep.reporting.read.files import (
-    UnreadableError,
-    flatten,
-    number,
-    read_journal,
-    read_json,
-    read_yaml,
-)
+from minesweep.reporting.read import files
+from minesweep.reporting.read.files import UnreadableError, flatten, number
 from minesweep.reporting.read.provenance import differences, provenance
 from minesweep.sizes import chosen_k
 from minesweep.words import nearest
@@ -32,7 +26,7 @@ from minesweep.words import nearest
 DERIVED = ("miner", "n", "k")
 """Columns for ``miner._target_``, ``trainer.batch_size``, and ``miner.k`` or ``miner.ratio``."""
 IGNORED = (*NEUTRAL, "seed", "logger")
-ABSENT = None
+REPRESENTED = ("miner._target_", "miner.name", "trainer.batch_size", "miner.k", "miner.ratio")
 EQUAL_COST = "trainer.equal_cost"
 """A number of steps that follows from the arm. Whether there is one tells arms apart."""
 
@@ -78,8 +72,8 @@ class Study:
         folder: The study's folder.
         runs: One row a finished run: ``run``, ``seed``, ``miner``, ``n``, ``k``, the columns of
             ``keys``, and its summary's metrics.
-        keys: The columns in which finished runs differ, the seed apart.
         failed: One row a run that failed and is not in ``runs``: ``run``, ``seed`` and ``keys``.
+        keys: The columns in which finished runs differ, the seed apart.
         metrics: The columns that hold metrics.
         curves: Long table ``run``, ``step``, ``metric``, ``value`` of the finished runs.
         histograms: By run, then by metric.
@@ -104,14 +98,48 @@ class Study:
         return self.folder.name
 
 
-@dataclass
 class _Run:
-    name: str
-    config: dict[str, Any]
-    flat: dict[str, Any]
-    status: dict[str, Any]
-    summary: dict[str, float]
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    """A run's configuration, and what else was read of it.
+
+    Raises:
+        UnreadableError: The configuration lacks the seed, the miner or the batch size.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], status: dict[str, Any]) -> None:
+        self.name, self.config, self.status = path.name, config, status
+        self.flat = flatten(config, path / "config.yaml")
+        self.summary: dict[str, float] = {}
+        self.rows: list[dict[str, Any]] = []
+        n, seed = self.flat.get("trainer.batch_size"), self.flat.get("seed")
+        if not isinstance(n, int) or not isinstance(seed, int) or not self.chooses("miner"):
+            raise UnreadableError("config.yaml lacks seed, miner._target_ or trainer.batch_size")
+        miner = self.choice("miner")
+        k, ratio = self.flat.get("miner.k"), self.flat.get("miner.ratio")
+        if number(k) is None and number(ratio) is None:
+            # A miner without k either takes all, or as many as it likes.
+            selected = n if miner == "all" else None
+        else:
+            selected = chosen_k(n, k if number(k) is not None else None, ratio)
+        self.derived = {"seed": seed, "miner": miner, "n": n, "k": selected}
+
+    def chooses(self, group: str) -> bool:
+        """Whether something with a ``_target_`` was chosen in the group."""
+        node = self.config.get(group)
+        return isinstance(node, dict) and isinstance(node.get("_target_"), str)
+
+    def choice(self, group: str) -> str:
+        try:
+            return choice(self.config, group)  # type: ignore[arg-type]
+        except (AttributeError, KeyError, TypeError):
+            raise UnreadableError(f"config.yaml: {group} is no group with a _target_") from None
+
+    def value(self, column: str) -> Any:
+        """The value in a column of the table: of a group, what was chosen in it."""
+        if column in self.derived:
+            return self.derived[column]
+        if column not in self.flat and self.chooses(column):
+            return self.choice(column)
+        return self.flat.get(column)
 
 
 def read_study(folder: Path | str) -> Study:
@@ -127,14 +155,13 @@ def read_study(folder: Path | str) -> Study:
     table, keys, metrics = _table(found)
     table = _one_run_each(table, keys, found, problems)
     found = [run for run in found if run.name in set(table["run"])]
-    failed = _failed([run for run in read if run.status["state"] == "failed"], table, keys)
     curves, histograms = _curves(found)
     statuses = [run.status for run in found]
     made_with = provenance(statuses)
     return Study(
         folder=folder,
         runs=table,
-        failed=failed,
+        failed=_failed([run for run in read if run.status["state"] == "failed"], table, keys),
         keys=keys,
         metrics=metrics,
         curves=curves,
@@ -156,8 +183,7 @@ def run_folders(folder: Path) -> list[Path]:
         siblings = [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"{folder}: no such folder{nearest(folder.name, siblings)}")
     below = [p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
-    runs = sorted(p for p in below if _is_run(p))
-    if runs:
+    if runs := sorted(p for p in below if _is_run(p)):
         return runs
     if _is_run(folder):
         raise UserError(f"{folder} is one run; give the study's folder, {folder.parent}")
@@ -175,7 +201,7 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
         problems.append(Problem(path.name, kind, str(detail)))
 
     try:
-        status = read_json(path / "status.json")
+        status = files.read_json(path / "status.json")
     except UnreadableError as error:
         amiss("half-written" if "missing" in str(error) else "unreadable", error)
         return None
@@ -184,52 +210,27 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
         amiss("failed", status.get("reason") or "no reason given")
     elif state != "finished":
         step, steps = status.get("step", "?"), status.get("max_steps", "?")
-        what = {
-            "running": "running, or ended without a word",
-            "interrupted": "interrupted",
-        }
-        told = what.get(str(state), f"state {state!r}")
-        amiss(
-            "unfinished",
-            f"{told}; step {step} of {steps}, {status.get('updated', 'no date')}",
-        )
+        known = {"running": "running, or ended without a word", "interrupted": "interrupted"}
+        told = known.get(str(state), f"state {state!r}")
+        amiss("unfinished", f"{told}; step {step} of {steps}, {status.get('updated', 'no date')}")
         return None
     try:
-        summary = read_json(path / "summary.json") if state == "finished" else {}
-        config = read_yaml(path / "config.yaml")
-        flat = flatten(config, path / "config.yaml")
-        numbers = {str(key): x for key, v in summary.items() if (x := number(v)) is not None}
-        run = _Run(path.name, config, flat, status, numbers)
-        _derived(run)
+        summary = files.read_json(path / "summary.json") if state == "finished" else {}
+        run = _Run(path, files.read_yaml(path / "config.yaml"), status)
     except UnreadableError as error:
         if state == "finished":
             amiss("half-written" if "summary" in str(error) else "unreadable", error)
         return None
     if state == "failed":
         return run
+    run.summary = {str(key): x for key, v in summary.items() if (x := number(v)) is not None}
     try:
-        run.rows, skipped = read_journal(path / "journal.jsonl")
+        run.rows, skipped = files.read_journal(path / "journal.jsonl")
         if skipped:
             amiss("damaged journal", f"{skipped} lines skipped; its summary still counts")
     except UnreadableError as error:
         amiss("damaged journal", f"{error}; its summary still counts")
     return run
-
-
-def _derived(run: _Run) -> dict[str, Any]:
-    """The seed and the columns of ``DERIVED``."""
-    flat = run.flat
-    n, seed, target = (flat.get(k) for k in ("trainer.batch_size", "seed", "miner._target_"))
-    if not isinstance(n, int) or not isinstance(seed, int) or not isinstance(target, str):
-        raise UnreadableError("config.yaml lacks seed, miner._target_ or trainer.batch_size")
-    miner = _choice(run, "miner")
-    k, ratio = flat.get("miner.k"), flat.get("miner.ratio")
-    if number(k) is None and number(ratio) is None:
-        # A miner without k either takes all, or as many as it likes.
-        selected = n if miner == "all" else ABSENT
-    else:
-        selected = chosen_k(n, k if number(k) is not None else None, ratio)
-    return {"seed": seed, "miner": miner, "n": n, "k": selected}
 
 
 def _one_run_each(
@@ -254,39 +255,11 @@ def _one_run_each(
 
 def _failed(failed: list[_Run], table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The failed runs in the table's columns, without those that another run has replaced."""
-    done = {tuple(row) for row in table[["seed", *keys]].itertuples(index=False)}
-    rows = []
-    for run in failed:
-        derived = _derived(run)
-        row = {key: derived.get(key, _value(run, key)) for key in ("seed", *keys)}
-        if tuple(row.values()) not in done:
-            rows.append({"run": run.name, **row})
-    return pd.DataFrame(rows, columns=["run", "seed", *keys], dtype=object)
-
-
-def _value(run: _Run, key: str) -> Any:
-    """A run's value in a column of the table: of a group, what was chosen in it."""
-    return _choice(run, key) if key not in run.flat and _has_choice(run, key) else run.flat.get(key)
-
-
-def _ignored(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in IGNORED)
-
-
-def _table(found: list[_Run]) -> tuple[pd.DataFrame, list[str], list[str]]:
-    columns = {key: values for key, values in _columns(found).items() if len(set(values)) > 1}
-    rows = [{"run": run.name, **_derived(run)} for run in found]
-    keys = [key for key in DERIVED if len({row[key] for row in rows}) > 1] + sorted(columns)
-    table = pd.DataFrame(rows, columns=["run", "seed", *DERIVED], dtype=object)
-    for key, values in columns.items():
-        table[key] = pd.Series(values, dtype=object, index=table.index)
-    metrics = sorted({name for run in found for name in run.summary} - set(table.columns))
-    numbers = pd.DataFrame(
-        {m: [run.summary.get(m, np.nan) for run in found] for m in metrics},
-        index=table.index,
-        dtype=float,
-    )
-    return pd.concat([table, numbers], axis=1), keys, metrics
+    columns = ["seed", *keys]
+    done = {tuple(row) for row in table[columns].itertuples(index=False)}
+    rows = [(run.name, *(run.value(column) for column in columns)) for run in failed]
+    left = [row for row in rows if row[1:] not in done]
+    return pd.DataFrame(left, columns=["run", *columns], dtype=object)
 
 
 def tabulate(configs: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
@@ -295,65 +268,56 @@ def tabulate(configs: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, list[str]
     Raises:
         UnreadableError: A configuration lacks the seed, the miner or the batch size.
     """
-    source = Path("config.yaml")
-    planned = [
-        _Run(str(i), config, flatten(config, source), {}, {}) for i, config in enumerate(configs)
-    ]
-    table, keys, _ = _table(planned)
+    table, keys, _ = _table([_Run(Path(str(i)), c, {}) for i, c in enumerate(configs)])
     return table, keys
 
 
+def _table(found: list[_Run]) -> tuple[pd.DataFrame, list[str], list[str]]:
+    columns = {key: values for key, values in _columns(found).items() if len(set(values)) > 1}
+    rows = [{"run": run.name, **run.derived} for run in found]
+    keys = [key for key in DERIVED if len({row[key] for row in rows}) > 1] + sorted(columns)
+    table = pd.DataFrame(rows, columns=["run", "seed", *DERIVED], dtype=object)
+    for key, values in columns.items():
+        table[key] = pd.Series(values, dtype=object, index=table.index)
+    metrics = sorted({name for run in found for name in run.summary} - set(table.columns))
+    summaries = {m: [run.summary.get(m, np.nan) for run in found] for m in metrics}
+    numbers = pd.DataFrame(summaries, index=table.index, dtype=float)
+    return pd.concat([table, numbers], axis=1), keys, metrics
+
+
 def _columns(found: list[_Run]) -> dict[str, list[Any]]:
-    """The config's keys that tell runs apart, by column name, one value a run."""
-    names = sorted({key for run in found for key in run.flat if not _ignored(key)})
-    values = {name: [run.flat.get(name, ABSENT) for run in found] for name in names}
-    represented = {
-        "miner._target_",
-        "miner.name",
-        "trainer.batch_size",
-        "miner.k",
-        "miner.ratio",
-    }
+    """The config's keys that tell runs apart, by column name, one value a run; None for absent."""
+    names = sorted({key for run in found for key in run.flat})
+    values = {name: [run.flat.get(name) for run in found] for name in names}
     columns: dict[str, list[Any]] = {}
-    seeds = [run.flat["seed"] for run in found]
     for name, column in values.items():
         group, _, leaf = name.partition(".")
-        follows_seed = name.endswith("seed") and column == seeds
-        if name in represented or follows_seed:
+        ignored = any(name == key or name.startswith(f"{key}.") for key in IGNORED)
+        follows_seed = name.endswith("seed") and column == values["seed"]
+        if ignored or name in REPRESENTED or follows_seed:
             continue
         if name == EQUAL_COST:
-            column = [ABSENT if value is ABSENT else "equal cost" for value in column]
-        if leaf in ("_target_", "name") and all(_has_choice(run, group) for run in found):
+            column = [None if value is None else "equal cost" for value in column]
+        if leaf in ("_target_", "name") and all(run.chooses(group) for run in found):
             columns[group] = _choices(found, group)
         elif not _told_by_choice(found, group, column):
             columns[name] = column
-    if len(set(values.get("miner._target_", []))) > len({_derived(r)["miner"] for r in found}):
-        columns["miner._target_"] = values["miner._target_"]
+    miners = values.get("miner._target_", [])
+    if len(set(miners)) > len({run.derived["miner"] for run in found}):
+        columns["miner._target_"] = miners
     return columns
 
 
 def _choices(found: list[_Run], group: str) -> list[Any]:
     """What each run chose in a group, by its short name where that tells the choices apart."""
     full = [f"{r.flat[f'{group}._target_']} {r.flat.get(f'{group}.name', '')}" for r in found]
-    short = [_choice(run, group) for run in found]
+    short = [run.choice(group) for run in found]
     return short if len(set(short)) == len(set(full)) else full
-
-
-def _has_choice(run: _Run, group: str) -> bool:
-    node = run.config.get(group)
-    return isinstance(node, dict) and isinstance(node.get("_target_"), str)
-
-
-def _choice(run: _Run, group: str) -> str:
-    try:
-        return choice(run.config, group)  # type: ignore[arg-type]
-    except (AttributeError, KeyError, TypeError):
-        raise UnreadableError(f"config.yaml: {group} is no group with a _target_") from None
 
 
 def _told_by_choice(found: list[_Run], group: str, column: list[Any]) -> bool:
     """Whether a key differs only because some choices of its group do not have it."""
-    if len({value for value in column if value is not ABSENT}) > 1:
+    if len({value for value in column if value is not None}) > 1:
         return False
     by_target = defaultdict(set)
     for run, value in zip(found, column, strict=True):
@@ -362,51 +326,34 @@ def _told_by_choice(found: list[_Run], group: str, column: list[Any]) -> bool:
 
 
 def _curves(found: list[_Run]) -> tuple[pd.DataFrame, dict[str, dict[str, Histograms]]]:
-    names: dict[str, int] = {}
-    parts: list[tuple[int, int, dict[int, float]]] = []
+    # By run, metric and step: a row that was written twice counts once, the last one wins.
+    scalars: dict[tuple[int, str, int], float] = {}
     histograms: dict[str, dict[str, Histograms]] = {}
     for position, run in enumerate(found):
-        scalars: dict[str, dict[int, float]] = defaultdict(dict)
         pictures: dict[str, dict[int, tuple[np.ndarray, float, float]]] = defaultdict(dict)
         for row in run.rows:
-            step = row["step"]
+            step = row.pop("step")
             for name, value in row.items():
-                if name == "step":
-                    continue
-                # By step: a row that was written twice counts once, the last one wins.
                 if (x := number(value)) is not None:
-                    scalars[name][step] = x
+                    scalars[position, name, step] = x
                 elif isinstance(value, dict) and (picture := _histogram(value)):
                     pictures[name][step] = picture
-        parts += [(position, names.setdefault(m, len(names)), s) for m, s in scalars.items()]
         histograms[run.name] = {name: _stack(kept) for name, kept in pictures.items()}
         run.rows = []
-    sizes = [len(series) for *_, series in parts]
-    flat_steps = [step for *_, series in parts for step in series]
-    flat_values = [value for *_, series in parts for value in series.values()]
-    curves = pd.DataFrame(
-        {
-            "run": pd.Categorical.from_codes(
-                np.repeat([p for p, *_ in parts], sizes).astype(int),
-                categories=pd.Index([r.name for r in found], dtype=object),
-            ),
-            "step": np.array(flat_steps, dtype=np.int64),
-            "metric": pd.Categorical.from_codes(
-                np.repeat([m for _, m, _ in parts], sizes).astype(int),
-                categories=pd.Index(list(names), dtype=object),
-            ),
-            "value": np.array(flat_values, dtype=float),
-        }
-    )
-    return curves, histograms
+    runs, metrics, steps = zip(*scalars, strict=True) if scalars else ((), (), ())
+    names = pd.Index([run.name for run in found], dtype=object)
+    known = pd.Index(list(dict.fromkeys(metrics)), dtype=object)
+    columns = {
+        "run": pd.Categorical.from_codes(np.array(runs, dtype=int), categories=names),
+        "step": np.array(steps, dtype=np.int64),
+        "metric": pd.Categorical(metrics, categories=known),
+        "value": np.array(list(scalars.values()), dtype=float),
+    }
+    return pd.DataFrame(columns), histograms
 
 
 def _histogram(value: dict[str, Any]) -> tuple[np.ndarray, float, float] | None:
-    low, high, counts = (
-        number(value.get("low")),
-        number(value.get("high")),
-        value.get("counts"),
-    )
+    low, high, counts = number(value.get("low")), number(value.get("high")), value.get("counts")
     if low is None or high is None or high < low or not isinstance(counts, list) or not counts:
         return None
     try:
@@ -419,11 +366,8 @@ def _histogram(value: dict[str, Any]) -> tuple[np.ndarray, float, float] | None:
 
 
 def _stack(kept: dict[int, tuple[np.ndarray, float, float]]) -> Histograms:
+    """The histograms by rising step, of those with the usual number of bins."""
     bins = Counter(len(counts) for counts, *_ in kept.values()).most_common(1)[0][0]
-    held = {step: h for step, h in sorted(kept.items()) if len(h[0]) == bins}
-    return Histograms(
-        steps=np.array(list(held), dtype=np.int64),
-        counts=np.stack([counts for counts, *_ in held.values()]),
-        low=np.array([low for _, low, _ in held.values()]),
-        high=np.array([high for *_, high in held.values()]),
-    )
+    held = [(step, *kept[step]) for step in sorted(kept) if len(kept[step][0]) == bins]
+    steps, counts, low, high = zip(*held, strict=True)
+    return Histograms(np.array(steps), np.stack(counts), np.array(low), np.array(high))
