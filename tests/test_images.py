@@ -252,7 +252,7 @@ def test_a_link_to_a_folder_above_is_followed_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "holds no images; known are .bmp, "),
+        ({}, "holds no images; known are .avif, .bmp, "),
         ({"class_0/a.txt": b"x"}, "holds no images"),
         (files(classes=1), "there must be two at least, one for each class"),
         ({f"{n}.png": picture(n) for n in range(5)}, "holds 0 class folder"),

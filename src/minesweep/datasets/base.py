@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,19 @@ class Split:
         flipped = None if self.flipped is None else self.flipped.to(device)
         return Split(self.inputs.to(device), self.labels.to(device), flipped)
 
+    def hash_into(self, digest: hashlib._Hash) -> None:
+        """Feeds what tells this split from another to a digest: labels, and inputs.
+
+        A subclass is known by 64 examples that :meth:`fetch` gives.
+        """
+        digest.update(f"{len(self)} {tuple(self.labels.shape)}".encode())
+        _hash(self.labels, digest)
+        if type(self) is Split:
+            _hash(self.inputs, digest)
+        elif len(self):
+            rows = torch.linspace(0, len(self) - 1, 64).long().to(self.device)
+            _hash(self.fetch(rows).inputs, digest)
+
     def fetch(self, rows: Tensor) -> Batch:
         """Returns the examples at ``rows`` (``[n]`` int64 on this split's device)."""
         # Twice as fast as indexing: an image is copied as a whole.
@@ -119,6 +133,7 @@ class Data:
         input_shape: Shape of one example, e.g. ``(1, 28, 28)``.
         class_names: One for each class, where there are such.
         file: Name of the file that it was read from, where there can be several.
+        contents: A digest of the files that it was read from, where the dataset takes one.
     """
 
     train: Split
@@ -128,6 +143,8 @@ class Data:
     input_shape: tuple[int, ...]
     class_names: list[str] = field(default_factory=list)
     file: str = ""
+    contents: str = ""
+    _fingerprint: str = field(default="", init=False, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> Data:
         return replace(
@@ -135,21 +152,46 @@ class Data:
         )
 
     def fingerprint(self) -> str:
-        """The file's name, if it has one, and a digest of the labels and of some inputs.
+        """The file's name, if it has one, and a digest of classes, labels and inputs.
 
-        Equal for equal data.
+        Equal for equal data. A changed file, label or class name gives another one. It is
+        computed once.
         """
-        digest = hashlib.sha256()
-        for split in (self.train, self.val, self.test):
-            digest.update(f"{len(split)}".encode())
-            if not len(split):
-                continue
-            digest.update(split.labels.cpu().numpy().tobytes())
-            rows = torch.linspace(0, len(split) - 1, 64).long().to(split.device)
-            inputs = split.fetch(rows).inputs
-            if isinstance(inputs, Tensor):
-                digest.update(inputs.cpu().contiguous().numpy().tobytes())
-        return f"{self.file} {digest.hexdigest()[:16]}".lstrip()
+        if not self._fingerprint:
+            digest = hashlib.sha256(self.contents.encode())
+            names = "\t".join(self.class_names)
+            digest.update(f"{self.num_classes} {tuple(self.input_shape)} {names}".encode())
+            for split in (self.train, self.val, self.test):
+                split.hash_into(digest)
+            self._fingerprint = f"{self.file} {digest.hexdigest()[:16]}".lstrip()
+        return self._fingerprint
+
+    def describe(self) -> str:
+        """Classes and sizes in one line: ``10 classes (0, 1, 2, ...), 1,079 training ...``."""
+        names = self.class_names
+        listed = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
+        sizes = [f"{len(split):,}" for split in (self.train, self.val, self.test)]
+        return (
+            f"{self.num_classes:,} classes{listed}; {sizes[0]} training, {sizes[1]} validation "
+            f"and {sizes[2]} test examples of shape {' x '.join(map(str, self.input_shape))}"
+        )
+
+
+def _hash(values: Any, digest: hashlib._Hash) -> None:
+    """Feeds the numbers of a tensor, or of what holds tensors, to a digest."""
+    if isinstance(values, Tensor):
+        digest.update(f"{values.dtype} {tuple(values.shape)}".encode())
+        raw = values.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(raw.numpy().data)
+    elif isinstance(values, Mapping):
+        for name in sorted(values, key=str):
+            digest.update(str(name).encode())
+            _hash(values[name], digest)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _hash(value, digest)
+    elif is_dataclass(values):
+        _hash(vars(values), digest)
 
 
 class Dataset(ABC):

@@ -9,11 +9,13 @@ import signal
 import struct
 import sys
 import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,15 +23,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from minesweep.datasets.archive import Archive
 from minesweep.errors import UserError
 
 CHUNK = 64
 """Files that a worker decodes at a time."""
 UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error),
-    *(zipfile.BadZipFile, Image.DecompressionBombError),
+    *(OSError, SyntaxError, ValueError, EOFError, ArithmeticError, struct.error, zlib.error),
+    *(zipfile.BadZipFile, LookupError, TypeError, AttributeError, RuntimeError, MemoryError),
 )
 """What Pillow and zipfile raise at a damaged file."""
+MOST_PIXELS = 500_000_000
+"""A larger image is taken for a damaged one, or one that was made to fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -38,40 +43,101 @@ class Place:
 
     path: Path
 
-    def read(self, name: str) -> bytes:
+    @property
+    def archive(self) -> Archive | None:
+        """The zip; None for a folder."""
         if self.path.is_dir():
-            return (self.path / name).read_bytes()
-        return _archive(self.path).read(name)
+            return None
+        status = self.path.stat()
+        return _archive(self.path, status.st_mtime_ns, status.st_size)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        archive = self.archive
+        return archive.read(name) if archive else (self.path / name).read_bytes()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        archive = self.archive
+        return archive.members[name].file_size if archive else (self.path / name).stat().st_size
 
 
 @lru_cache(maxsize=4)
-def _archive(path: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def _archive(path: Path, changed: int, size: int) -> Archive:
+    return Archive(path)
 
 
 def square(content: bytes, side: int) -> np.ndarray:
     """The central square of an image file, resized: ``[3, side, side]`` uint8 RGB.
 
-    Grey, palette, CMYK and 16-bit images become RGB, transparency is dropped, and a photograph
-    is turned the way its camera was held.
+    Every kind of image becomes what a viewer shows (:func:`as_rgb`), and a photograph is turned
+    the way its camera was held.
 
     Raises:
-        One of :data:`UNREADABLE`: This is no whole image.
+        One of :data:`UNREADABLE`: This is no whole image, or its values have no known scale.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with warnings.catch_warnings(), _any_size(), Image.open(io.BytesIO(content)) as image:
+        warnings.simplefilter("ignore")  # of marks in a file that change no pixel
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
         # A JPEG is decoded at an eighth, a quarter or a half where that is large enough.
         image.draft("RGB", (side, side))
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            deep = np.asarray(image, dtype=np.float64) * (255 / 65535)
-            rgb = Image.fromarray(deep.clip(0, 255).astype(np.uint8)).convert("RGB")
-        else:
-            rgb = image.convert("RGB")
+        rgb = as_rgb(image)
     short = min(rgb.size)
     left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
     box = (left, top, left + short, top + short)
     resized = rgb.resize((side, side), Image.Resampling.BICUBIC, box=box)
     return np.asarray(resized).transpose(2, 0, 1)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Lifts Pillow's limit, which lies below what satellites and microscopes give."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """What a viewer shows of an image, as 8-bit RGB.
+
+    Transparent images lie on white, or on black where white would hide all. Values of 16 bits,
+    and whole 32-bit ones up to 65,535, are scaled from that range; those of up to 255 stay;
+    floating-point ones in [0, 1] are scaled from that.
+
+    Raises:
+        ValueError: Values are negative, not finite, or above 65,535: their scale is unknown.
+    """
+    if image.mode.startswith(("I", "F")):
+        return _from_numbers(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        return _on(clear, "white") or _on(clear, "black") or clear.convert("RGB")
+    return image.convert("RGB")
+
+
+def _on(image: Image.Image, colour: str) -> Image.Image | None:
+    """A transparent image on one colour; None where nothing of it is seen there."""
+    ground = Image.new("RGBA", image.size, colour)
+    seen = Image.alpha_composite(ground, image).convert("RGB")
+    return None if all(low == high for low, high in seen.getextrema()) else seen  # type: ignore[misc]
+
+
+def _from_numbers(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 65535:
+        raise ValueError(
+            f"values from {low:g} to {high:g} have no known scale: save it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16") or high > 255:
+        values = values * (255 / 65535)
+    elif image.mode == "F" and high <= 1:
+        values = values * 255
+    return Image.fromarray(values.round().astype(np.uint8)).convert("RGB")
 
 
 def squares(place: Place, names: Sequence[str], side: int) -> list[np.ndarray | str]:

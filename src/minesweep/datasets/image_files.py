@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import zipfile
+import unicodedata
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,14 +14,24 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from minesweep.datasets.decode import Place
+from minesweep.datasets.layout import PARTS, Layout, read_layout
+from minesweep.datasets.split_lists import find_lists, read_lists
 from minesweep.errors import UserError
 from minesweep.seeding import generator
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-PARTS = ("train", "val", "test")
-SPELLINGS = {"validation": "val", "valid": "val"} | {part: part for part in PARTS}
+SUFFIXES = {
+    *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+SYSTEM = {
+    *("__macosx", "@eadir", "@tmp", "#recycle", "$recycle.bin", "lost+found", "__pycache__"),
+    "system volume information",
+}
+"""Folders that file systems and servers make; hidden ones begin with a dot."""
+MOST_BYTES = 2 << 30
+"""Files of a folder that are more than this together are known by name and size alone."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,14 @@ class Listing:
         class_names: Sorted.
         names: Of each split its files, in the order of the place.
         labels: Of each split the class of each file.
+        contents: A digest of all files, their names and classes.
     """
 
     place: Place
     class_names: list[str]
     names: dict[str, list[str]]
     labels: dict[str, list[int]]
+    contents: str = ""
 
 
 def list_images(
@@ -49,9 +63,10 @@ def list_images(
 ) -> Listing:
     """Lists a folder or zip that holds a folder for each class, and deals it to three splits.
 
-    The splits are those of ``train.txt``, ``val.txt`` and ``test.txt`` (lines of
-    ``class/file``) beside the class folders, or those of folders ``train``, ``val`` and ``test``
-    above them. A split that is not given is dealt, a share of each class, by ``split_seed``.
+    The splits are those of folders above or below the class folders, such as ``train``, ``val``
+    and ``test`` (:mod:`minesweep.datasets.layout`), or those of lists of images beside them, such
+    as ``train.txt`` (:mod:`minesweep.datasets.split_lists`). A split that is not given is dealt,
+    a share of each class, by ``split_seed``.
 
     Args:
         path: The folder or zip.
@@ -61,64 +76,71 @@ def list_images(
         without: Classes that are left out.
 
     Raises:
-        UserError: There are no images, one class only, or lists that contradict each other.
+        UserError: There are no images, one class only, splits that cannot be told from classes,
+            or lists that contradict each other.
     """
-    place = Place(path)
-    files, lists = _files(place)
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
-    others = [str(file) for file in files if file.suffix.lower() not in SUFFIXES]
-    _tell(path, "files that are no images", others)
-    if not images:
-        raise UserError(f"{path} holds no images; known are {', '.join(sorted(SUFFIXES))}")
-    depth = _common_folders(images)
-    given = _folders_of_splits(images, depth)
-    depth += bool(given)
-    loose = [file for file in images if len(file.parts) < depth + 2]
-    _tell(path, "images in no class folder", [str(file) for file in loose])
-    images = [file for file in images if len(file.parts) >= depth + 2]
-    left_out = set(without)
-    images = [file for file in images if file.parts[depth] not in left_out]
-    class_names = sorted({file.parts[depth] for file in images})
+    place, left_out = Place(path), set(without)
+    images, lists = _files(place)
+    layout = read_layout(path, images)
+    _tell(path, "images in no class folder", [str(file) for file in layout.loose])
+    classes = {file: name for file, name in layout.classes.items() if name not in left_out}
+    class_names = sorted(set(classes.values()))
     if len(class_names) < 2:
         raise UserError(
             f"{path} holds {len(class_names)} class folder(s) with images: "
             "there must be two at least, one for each class"
         )
-    keys = {file: "/".join(file.parts[depth:]) for file in images}
-    if lists and not given:
-        given = _listed(place, lists, keys, left_out)
-    classes = [file.parts[depth] for file in images]
-    splits = _deal(images, classes, given, val_share, test_share, split_seed)
-    unlisted = [str(file) for file, part in zip(images, splits, strict=True) if not part]
+    if place.archive:
+        place.archive.check([str(file) for file in classes])
+    _tell_of_names(path, layout, class_names)
+    given = layout.splits
+    if lists and given:
+        log.warning("%s: folders say the splits, %s is not read", path, next(iter(lists.values())))
+    elif lists:
+        keys = {file: layout.keys[file] for file in classes}
+        given = read_lists(place, lists, keys, left_out)
+    splits = _deal(list(classes), list(classes.values()), given, val_share, test_share, split_seed)
+    unlisted = [str(file) for file, part in zip(classes, splits, strict=True) if not part]
     _tell(path, "images that no list names", unlisted)
     numbers = {name: number for number, name in enumerate(class_names)}
     names: dict[str, list[str]] = {part: [] for part in PARTS}
     labels: dict[str, list[int]] = {part: [] for part in PARTS}
-    for file, name, part in zip(images, classes, splits, strict=True):
-        if not part:
-            continue
-        names[part].append(str(file))
-        labels[part].append(numbers[name])
+    for (file, name), part in zip(classes.items(), splits, strict=True):
+        if part:
+            names[part].append(str(file))
+            labels[part].append(numbers[name])
     for part in PARTS:
         if not names[part]:
             raise UserError(f"{path} leaves no images for the {part} split")
-    return Listing(place, class_names, names, labels)
+    return Listing(place, class_names, names, labels, _contents(place, layout, classes))
 
 
 def _files(place: Place) -> tuple[list[PurePosixPath], dict[str, PurePosixPath]]:
-    """All files but hidden ones, sorted; and the lists of splits among them, by split."""
-    names = _of_folder(place.path) if place.path.is_dir() else _of_zip(place.path)
-    files = sorted(
-        path
-        for path in map(PurePosixPath, names)
-        if not any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    )
-    lists = {
-        SPELLINGS[file.stem]: file
-        for file in files
-        if file.suffix == ".txt" and file.stem in SPELLINGS and len(file.parts) <= 2
-    }
-    return [file for file in files if file not in lists.values()], lists
+    """All images in the order of their paths, and the lists of splits by split."""
+    archive = place.archive
+    names = list(archive.members) if archive else _of_folder(place.path)
+    if archive:
+        # Nothing is unpacked, so these could do no harm; but they name no class either.
+        outside = sorted(archive.outside)
+        _tell(place.path, "entries that point out of the archive", outside)
+    files: list[PurePosixPath] = []
+    system: list[PurePosixPath] = []
+    for path in sorted(map(PurePosixPath, names)):
+        (system if any(map(_is_system, path.parts)) else files).append(path)
+    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    hidden = [str(file) for file in system if file.suffix.lower() in SUFFIXES]
+    _tell(place.path, "images in hidden folders or those of the system", hidden)
+    if not images:
+        raise UserError(f"{place.path} holds no images; known are {', '.join(sorted(SUFFIXES))}")
+    folders = {file.parent for file in images}
+    lists = find_lists(place.path, [file for file in files if file.parent not in folders])
+    others = [str(f) for f in files if f.suffix.lower() not in SUFFIXES and f not in lists.values()]
+    _tell(place.path, "files that are no images", others)
+    return images, lists
+
+
+def _is_system(part: str) -> bool:
+    return part.startswith(".") or part.casefold() in SYSTEM
 
 
 def _of_folder(root: Path) -> list[str]:
@@ -130,62 +152,47 @@ def _of_folder(root: Path) -> list[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         below.sort()
-        if not files and not below:
+        if not files and not below and not _is_system(Path(folder).name):
             log.warning("%s: an empty folder, left out", folder)
         found += [(Path(folder) / file).relative_to(root).as_posix() for file in files]
     return found
 
 
-def _of_zip(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path} cannot be read as a zip archive: {error}") from error
-    # Nothing is unpacked, so these could do no harm; but they name no class either.
-    unsafe = {name for name in names if name.startswith("/") or ".." in PurePosixPath(name).parts}
-    _tell(path, "entries that point out of the archive", sorted(unsafe))
-    return [name for name in names if name not in unsafe]
+def _tell_of_names(path: Path, layout: Layout, class_names: Sequence[str]) -> None:
+    """Warns of folders that were taken for one class, and of classes of nearly one name."""
+    folders: dict[str, set[str]] = {}
+    for file, name in layout.classes.items():
+        written = {
+            part for part in file.parts if unicodedata.normalize("NFC", part).strip() == name
+        }
+        folders.setdefault(name, set()).update(written)
+    alike = [name for name, written in folders.items() if len(written) > 1]
+    if alike:
+        first_two = sorted(folders[alike[0]])[:2]
+        log.warning("%s: the folders %r and %r are taken for one class", path, *first_two)
+    first: dict[str, str] = {}
+    for name in class_names:
+        other = first.setdefault(name.casefold(), name)
+        if other != name:
+            log.warning(
+                "%s: %s and %s differ in case alone, and are two classes", path, other, name
+            )
+            break
 
 
-def _common_folders(images: Sequence[PurePosixPath]) -> int:
-    """How many folders all images are in together, above those of the classes."""
-    depth = 0
-    while (
-        len({file.parts[depth] for file in images if len(file.parts) > depth + 1}) == 1
-        and sum(len(file.parts) > depth + 2 for file in images) > 0
-    ):
-        depth += 1
-    return depth
-
-
-def _folders_of_splits(images: Sequence[PurePosixPath], depth: int) -> dict[PurePosixPath, str]:
-    """The split of each image where folders say it; nothing where they do not."""
-    tops = {file.parts[depth] for file in images if len(file.parts) > depth + 1}
-    if "train" not in tops or not tops <= SPELLINGS.keys():
-        return {}
-    return {file: SPELLINGS[file.parts[depth]] for file in images if len(file.parts) > depth + 1}
-
-
-def _listed(
-    place: Place,
-    lists: dict[str, PurePosixPath],
-    keys: dict[PurePosixPath, str],
-    left_out: set[str],
-) -> dict[PurePosixPath, str]:
-    """The split of each image that a list names."""
-    files = {key: file for file, key in keys.items()}
-    given: dict[PurePosixPath, str] = {}
-    for part, file in lists.items():
-        lines = [line.strip() for line in place.read(str(file)).decode("utf-8").splitlines()]
-        wanted = [line for line in lines if line and line.split("/")[0] not in left_out]
-        _tell(place.path / file, "images that are not there", [w for w in wanted if w not in files])
-        for image in (files[name] for name in wanted if name in files):
-            if given.setdefault(image, part) != part:
-                raise UserError(
-                    f"{place.path}: {image} is both in {given[image]}.txt and in {part}.txt"
-                )
-    return given
+def _contents(place: Place, layout: Layout, classes: dict[PurePosixPath, str]) -> str:
+    """A digest of the files: names and classes, sizes, and contents where they are not too many."""
+    digest = hashlib.sha256()
+    archive = place.archive
+    sizes = [place.size(str(file)) for file in classes]
+    deep = sum(sizes) <= MOST_BYTES
+    for (file, name), size in zip(classes.items(), sizes, strict=True):
+        digest.update(f"{name}\t{layout.keys[file]}\t{size}".encode())
+        if archive:
+            digest.update(b"%d" % archive.members[str(file)].CRC)
+        elif deep:
+            digest.update(b"%d" % zlib.crc32(place.read(str(file))))
+    return digest.hexdigest()[:16]
 
 
 def _deal(

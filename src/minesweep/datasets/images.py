@@ -14,7 +14,9 @@ from torch import Tensor
 
 from minesweep.datasets.base import Batch, Data, Dataset, Split
 from minesweep.datasets.decode import Decoder
-from minesweep.datasets.image_files import PARTS, Listing
+from minesweep.datasets.image_checks import drop_empty_classes, tell_of_images
+from minesweep.datasets.image_files import Listing
+from minesweep.datasets.layout import PARTS
 from minesweep.datasets.options import Options
 from minesweep.datasets.prepare import channel_moments, flip_labels
 from minesweep.datasets.views import WHOLE, Views
@@ -186,6 +188,7 @@ class ImageDataset(Dataset):
         labels: Mapping[str, Tensor],
         class_names: Sequence[str],
         file: str = "",
+        contents: str = "",
     ) -> Data:
         """Splits of these images, by the options. The training split is limited already."""
         offset, scale = self._affine(inputs["train"], len(labels["train"]))
@@ -214,6 +217,7 @@ class ImageDataset(Dataset):
             input_shape=(3, self.image_size, self.image_size),
             class_names=list(class_names),
             file=file,
+            contents=contents,
         )
 
     def _affine(self, images: Tensor | Files, count: int) -> tuple[Tensor, Tensor]:
@@ -277,17 +281,21 @@ class FileDataset(ImageDataset):
         decoder = Decoder(listing.place, self.stored_size, workers)
         inputs: dict[str, Tensor | Files] = {part: Files(decoder, names[part]) for part in PARTS}
         if fits:
-            inputs, labels = self._held(decoder, names, labels)
+            held, labels = self._held(decoder, names, labels)
             decoder.close()
-        file = listing.place.path.name
-        return self.data(inputs, labels, listing.class_names, file)
+            inputs = dict(held)
+        path = listing.place.path
+        labels, class_names = drop_empty_classes(path, labels, listing.class_names)
+        if fits:
+            tell_of_images(path, held, names, labels, class_names)
+        return self.data(inputs, labels, class_names, path.name, listing.contents)
 
     def _held(
-        self, decoder: Decoder, names: Mapping[str, Sequence[str]], labels: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor | Files], dict[str, Tensor]]:
-        """All images, and the labels of those that could be decoded."""
+        self, decoder: Decoder, names: dict[str, list[str]], labels: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All images, and the labels of those that could be decoded; the names are cut to those."""
         side, path = self.stored_size, decoder.place.path
-        inputs: dict[str, Tensor | Files] = {}
+        inputs: dict[str, Tensor] = {}
         kept: dict[str, Tensor] = {}
         damaged: list[str] = []
         for part in PARTS:
@@ -303,6 +311,7 @@ class FileDataset(ImageDataset):
                 raise UserError(f"{path}: no image of the {part} split can be decoded")
             inputs[part] = torch.from_numpy(pixels if whole.all() else pixels[whole])
             kept[part] = labels[part][torch.from_numpy(whole)]
+            names[part] = [name for name, good in zip(names[part], whole, strict=True) if good]
         if damaged:
             log.warning(
                 "%s: left out %d images that cannot be decoded, e.g. %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +49,11 @@ class SentencePairs(Split):
             texts=self.texts,
             sources=self.sources,
         )
+
+    def hash_into(self, digest: hashlib._Hash) -> None:
+        for values in (self.labels, self.inputs):
+            digest.update(values.cpu().numpy().tobytes())
+        digest.update("\n".join(self.texts).encode())
 
     def fetch(self, rows: Tensor) -> Batch:
         """The pairs at ``rows``; ``inputs`` is a :class:`~minesweep.datasets.text.Tokens` of 2n."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from minesweep.config.checks import check, check_fit
 from minesweep.config.equal_cost import with_equal_cost
 from minesweep.config.identity import identity, plain, run_folder, run_name
 from minesweep.datasets.base import Data
+from minesweep.datasets.check import checked
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.tracking.tracker import Tracker, replay
@@ -27,6 +29,8 @@ from minesweep.training.helping import help_first
 from minesweep.training.loop import Trainer
 from minesweep.training.provenance import PROMISED, peak_memory, provenance, sources
 from minesweep.training.signals import Interrupted, Signals
+
+log = logging.getLogger(__name__)
 
 DEFAULT_THREADS = torch.get_num_threads()
 
@@ -175,7 +179,8 @@ def load_data(cfg: DictConfig, dataset: Any, device: torch.device) -> Data:
     data_dir = Path(cfg.paths.data_dir).expanduser()
     key = json.dumps([plain(cfg)["dataset"], str(data_dir.resolve()), str(device)], sort_keys=True)
     if key not in _loaded:
-        data = dataset.load(data_dir).to(device)
+        data = checked(dataset.load(data_dir)).to(device)
+        log.info("%s", data.describe())
         _loaded.clear()
         _loaded[key] = data
     return _loaded[key]

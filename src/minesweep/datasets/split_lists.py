@@ -1,0 +1,161 @@
+"""Lists of images that say which split each belongs to, in the forms that people write them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from minesweep.datasets.decode import Place
+from minesweep.datasets.layout import NEUTRAL, split_word
+from minesweep.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".txt", ".lst", ".list", ".csv", ".tsv")
+HEADERS = ("file", "image", "path", "name", "id", "img")
+"""Words of a first line that names columns."""
+
+
+def find_lists(path: object, files: Sequence[PurePosixPath]) -> dict[str, PurePosixPath]:
+    """The list of each split among these files, by its name (``train.txt``, ``TestList.csv``).
+
+    Raises:
+        UserError: A split has two lists.
+    """
+    lists: dict[str, PurePosixPath] = {}
+    found = {file: word for file in files if (word := split_word(file.stem))}
+    kinds = {split for split, _ in found.values()}
+    for file, (split, others) in found.items():
+        if file.suffix.lower() not in SUFFIXES or others - NEUTRAL:
+            continue
+        if split == "eval":
+            split = "val" if "test" in kinds else "test"
+        if split in lists:
+            raise UserError(f"{path} has two lists of the {split} split: {lists[split]} and {file}")
+        lists[split] = file
+    return lists
+
+
+def text_of(content: bytes) -> str:
+    """Text of UTF-8 or UTF-16, with a byte-order mark or without, or else of Latin-1."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    if content[1:2] == b"\0" or content[:1] == b"\0":
+        return content.decode("utf-16-be" if content[:1] == b"\0" else "utf-16-le", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+class Names:
+    """Finds images by the names that lists give them.
+
+    Args:
+        keys: Each image as ``class/file``.
+    """
+
+    def __init__(self, keys: Mapping[PurePosixPath, str]) -> None:
+        self._files: dict[str, list[PurePosixPath]] = {}
+        self._bare: dict[str, list[PurePosixPath]] = {}
+        for file, key in keys.items():
+            path = PurePosixPath(key)
+            for name in (key, str(path.with_suffix(""))):
+                self._files.setdefault(name.casefold(), []).append(file)
+            for name in (path.name, path.stem):
+                self._bare.setdefault(name.casefold(), []).append(file)
+        self._keys = keys
+
+    def find(self, line: str) -> list[PurePosixPath]:
+        """The images that a line may mean: one, as a rule; none where nothing fits."""
+        for name in _readings(line):
+            parts = [part for part in PurePosixPath(name).parts if part not in (".", "/")]
+            for start in range(len(parts)):
+                wanted = "/".join(parts[start:])
+                if found := self._files.get(wanted.casefold()):
+                    # What is written exactly so comes before another case of letters.
+                    exact = [file for file in found if self._keys[file] == wanted]
+                    return exact or found
+            if len(parts) == 1 and (found := self._bare.get(parts[0].casefold())):
+                return found
+        return []
+
+
+def _readings(line: str) -> Iterator[str]:
+    """The names that a line may give: as it stands, without what stands behind, or a column."""
+    line = line.strip().replace("\\", "/")
+    yield line.strip("'\"")
+    for cut in (r"[\s,;|]+[^\s,;|/]*$", r"[,;\t].*$", r"\s.*$"):
+        yield re.sub(cut, "", line).strip(" '\"")
+    for delimiter in ",;\t":
+        try:
+            for fields in csv.reader([line], delimiter=delimiter):
+                yield from (field.strip(" '\"") for field in fields if len(fields) > 1)
+        except csv.Error:
+            continue
+
+
+def read_lists(
+    place: Place,
+    lists: Mapping[str, PurePosixPath],
+    keys: Mapping[PurePosixPath, str],
+    left_out: Collection[str],
+) -> dict[PurePosixPath, str]:
+    """The split of each image that a list names.
+
+    Args:
+        place: Where the lists lie.
+        lists: The list of each split.
+        keys: Each image as ``class/file``.
+        left_out: Classes whose lines are passed over.
+
+    Raises:
+        UserError: Most lines of a list name no image, one names several, or two lists name one.
+    """
+    names = Names(keys)
+    given: dict[PurePosixPath, str] = {}
+    for part, file in lists.items():
+        where = place.path / file
+        lines = [line for line in text_of(place.read(str(file))).splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith("#") or names.find(line)]
+        if lines and _is_header(lines[0]) and not names.find(lines[0]):
+            lines = lines[1:]
+        lines = [line for line in lines if _folder(line) not in left_out]
+        missing = []
+        for line in lines:
+            found = names.find(line)
+            if len(found) > 1:
+                raise UserError(
+                    f"{where}: {line.strip()!r} may be {found[0]} or {found[1]}: write the file "
+                    "as class/file with its ending"
+                )
+            if not found:
+                missing.append(line.strip())
+            elif given.setdefault(found[0], part) != part:
+                other = lists[given[found[0]]].name
+                raise UserError(f"{place.path}: {found[0]} is both in {other} and in {file.name}")
+        if 2 * len(missing) >= len(lines):
+            first = f", e.g. {missing[0]!r}" if missing else ""
+            example = next(iter(keys.values()))
+            raise UserError(
+                f"{where}: {len(missing)} of {len(lines)} lines name no image here{first}: "
+                f"write lines such as {example}"
+            )
+        if missing:
+            log.warning(
+                "%s: left out %d images that are not there, e.g. %s",
+                *(where, len(missing), missing[0]),
+            )
+    return given
+
+
+def _is_header(line: str) -> bool:
+    return bool(re.search("|".join(HEADERS), line.casefold()))
+
+
+def _folder(line: str) -> str:
+    return line.strip(" '\"").removeprefix("./").replace("\\", "/").split("/")[0]
