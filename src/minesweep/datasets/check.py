@@ -50,13 +50,30 @@ def checked(data: Any) -> Data:
     splits = {part: done[id(getattr(data, part))] for part in PARTS}
     if not isinstance(splits["train"], SentencePairs):
         _check_classes(data, splits)
-    shape = splits["train"].inputs.shape[1:] if type(splits["train"]) is Split else data.input_shape
-    if tuple(shape) != _shape(data.input_shape):
-        raise UserError(
-            f"dataset: input_shape is {data.input_shape}, and an example has the shape "
-            f"{tuple(shape)}: set input_shape to that"
-        )
-    return replace(data, **splits, input_shape=_shape(data.input_shape))
+    shape = _check_shapes(data.input_shape, splits)
+    return replace(data, **splits, input_shape=shape)
+
+
+def _check_shapes(stated: Any, splits: dict[str, Split]) -> tuple[int, ...]:
+    """The shape of an example, which all splits share."""
+    if isinstance(stated, Integral):
+        stated = (int(stated),)
+    if not isinstance(stated, Sequence):
+        raise UserError(f"dataset: input_shape is {stated!r}, not such as (1, 28, 28)")
+    whole = {part: split for part, split in splits.items() if type(split) is Split}
+    for part, split in whole.items():
+        shape = tuple(split.inputs.shape[1:])
+        if part != "train" and "train" in whole and shape != tuple(whole["train"].inputs.shape[1:]):
+            raise UserError(
+                f"dataset: a {part} example has the shape {shape}, and a training one "
+                f"{tuple(whole['train'].inputs.shape[1:])}"
+            )
+        if shape != tuple(stated):
+            raise UserError(
+                f"dataset: input_shape is {tuple(stated)}, and an example has the shape {shape}: "
+                "set input_shape to that"
+            )
+    return tuple(stated)
 
 
 def _check_split(part: str, split: Any, data: Data) -> Split:
@@ -201,10 +218,6 @@ def _check_classes(data: Data, splits: dict[str, Split]) -> None:
             split.labels = torch.searchsorted(found.to(split.labels.device), split.labels)
     if not maps and int(splits["train"].labels.unique().numel()) == 1:
         log.warning("dataset: all training labels are %d", splits["train"].labels[0])
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    return tuple(shape) if isinstance(shape, Sequence) else (shape,)
 
 
 def _listed(values: Tensor) -> str:
