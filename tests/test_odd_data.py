@@ -339,7 +339,7 @@ def test_a_run_says_what_it_trains_on(
     chosen = ["dataset=odd", "model=mlp", "trainer.max_steps=3", "trainer.batch_size=8"]
     with caplog.at_level("INFO"):
         train(*chosen, config_dir=tmp_path)
-    line = "3 classes (a, b, c); 60 training, 15 validation and 15 test examples of shape 4"
+    line = "60 training, 15 validation and 15 test examples of shape 4, 3 classes (a, b, c)"
     assert line in caplog.text
     with pytest.raises(UserError, match="1 of 15 val inputs hold NaN or infinite values"):
         train(*chosen, "dataset.kind=refused", config_dir=tmp_path)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,9 @@ class Split:
         flipped: ``[N]`` bool, True where label noise replaced the label; None without noise.
         bucket: How many batches are sorted by :attr:`lengths` together; 1 for none.
     """
+
+    what: ClassVar[str] = "examples of shape {shape}"
+    """What its rows are, for people."""
 
     inputs: Tensor
     labels: Tensor
@@ -167,14 +170,13 @@ class Data:
         return self._fingerprint
 
     def describe(self) -> str:
-        """Classes and sizes in one line: ``10 classes (0, 1, 2, ...), 1,079 training ...``."""
+        """Classes and sizes in one line, for people."""
         names = self.class_names
         listed = f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
         sizes = [f"{len(split):,}" for split in (self.train, self.val, self.test)]
-        return (
-            f"{self.num_classes:,} classes{listed}; {sizes[0]} training, {sizes[1]} validation "
-            f"and {sizes[2]} test examples of shape {' x '.join(map(str, self.input_shape))}"
-        )
+        of = self.train.what.format(shape=" x ".join(map(str, self.input_shape)))
+        counts = f"{sizes[0]} training, {sizes[1]} validation and {sizes[2]} test {of}"
+        return f"{counts}, {self.num_classes:,} classes{listed}"
 
 
 def _hash(values: Any, digest: hashlib._Hash) -> None:

@@ -31,6 +31,8 @@ class SentencePairs(Split):
         sources: Rows of each source, by its name; empty where the file names none.
     """
 
+    what = "pairs of {shape} different tokens"
+
     sentences: Tokens = None  # type: ignore[assignment]
     texts: Sequence[str] = ()
     sources: dict[str, np.ndarray] = field(default_factory=dict)

@@ -98,13 +98,16 @@ class Quora(Dataset):
         if self.limit is not None:
             keep = np.random.default_rng(self.split_seed).permutation(len(train))[: self.limit]
             train = train[np.sort(keep)]
+        duplicate = np.array(rows.is_duplicate, dtype=np.int64)
+        for name, part in (("validation", val), ("test", test)):
+            if len(np.unique(duplicate[part])) == 1:
+                kind = "duplicates" if duplicate[part[0]] else "no duplicates"
+                log.warning("%s: all %s pairs are %s: nothing tells them apart", path, name, kind)
         words = [self.tokenizer(text) for text in texts]
         learned = np.unique(questions[train])
         vocabulary = Vocabulary((words[question] for question in learned), self.min_count)
         numbers = [vocabulary.numbers(sentence) for sentence in words]
         groups = duplicate_groups(questions[train])
-        duplicate = np.array(rows.is_duplicate, dtype=np.int64)
-
         source = np.array(rows.source)
 
         def pairs(part: np.ndarray, labels: np.ndarray) -> SentencePairs:

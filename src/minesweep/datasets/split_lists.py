@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import logging
 import re
@@ -10,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from minesweep.datasets.decode import Place
+from minesweep.datasets.encoding import text_of
 from minesweep.datasets.layout import NEUTRAL, split_word
 from minesweep.errors import UserError
 
@@ -40,16 +40,12 @@ def find_lists(path: object, files: Sequence[PurePosixPath]) -> dict[str, PurePo
     return lists
 
 
-def text_of(content: bytes) -> str:
-    """Text of UTF-8 or UTF-16, with a byte-order mark or without, or else of Latin-1."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
-    if content[1:2] == b"\0" or content[:1] == b"\0":
-        return content.decode("utf-16-be" if content[:1] == b"\0" else "utf-16-le", "replace")
+def _lines(content: bytes) -> list[str]:
     try:
-        return content.decode("utf-8-sig")
+        text = text_of(content)
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        text = content.decode("latin-1")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 class Names:
@@ -120,7 +116,7 @@ def read_lists(
     given: dict[PurePosixPath, str] = {}
     for part, file in lists.items():
         where = place.path / file
-        lines = [line for line in text_of(place.read(str(file))).splitlines() if line.strip()]
+        lines = _lines(place.read(str(file)))
         lines = [line for line in lines if not line.startswith("#") or names.find(line)]
         if lines and _is_header(lines[0]) and not names.find(lines[0]):
             lines = lines[1:]
