@@ -413,6 +413,33 @@ def test_k_and_the_ratio_that_gives_it_are_one_computation(tmp_path: Path) -> No
     assert "4 duplicate" in result.overview
 
 
+def test_one_seed_that_was_run_twice_leaves_a_report_of_each_seed_once(tmp_path: Path) -> None:
+    """Of an arm and of its baseline."""
+    for seed in range(3):
+        write_run(tmp_path, config("random_k", 128, 64, seed), 0.90 + 0.01 * seed)
+        write_run(tmp_path, config("ohem", 128, 64, seed), 0.92 + 0.03 * seed)
+    for miner, seed in (("ohem", 1), ("random_k", 2)):
+        write_run(tmp_path, config(miner, 128, None, seed, miner__ratio=0.5), 0.91 + 0.01 * seed)
+    result = analyse(tmp_path)
+    assert result.table["seeds"].tolist() == [3, 3]
+    assert result.overview == "2 arms, 6 runs, 3 seeds; amiss: 2 duplicate"
+    assert set(result.comparisons["n"]) == {3}
+
+
+def test_a_value_all_of_whose_seeds_failed_was_tried(tmp_path: Path) -> None:
+    for seed in range(3):
+        for lr in (0.01, 0.1):
+            state = "failed" if lr == 0.1 else "finished"
+            tree = config("ohem", 512, 128, seed, optimizer__lr=lr)
+            write_run(tmp_path, tree, 0.9, state=state, reason="the loss is NaN")
+            write_run(tmp_path, config("random_k", 512, 128, seed, optimizer__lr=lr), 0.9)
+    (tmp_path / "report.yaml").write_text("best_by: optimizer.lr\nbaseline: {miner: random_k}\n")
+    result = analyse(tmp_path)
+    notes = "\n".join(result.notes)
+    assert "ohem: no seed of optimizer.lr finished with a result at 0.1 (3 seeds failed)." in notes
+    assert "Unequal numbers" not in notes
+
+
 def test_arms_that_differ_in_the_seventh_digit_are_two(tmp_path: Path) -> None:
     for seed in range(2):
         for lr in (0.1234567, 0.1234568):

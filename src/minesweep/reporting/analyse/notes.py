@@ -21,9 +21,9 @@ def of_choices(choices: list[Choice], validation: str) -> list[str]:
         f"{key} was chosen for each arm on {words(validation)} among "
         f"{', '.join(map(show, tried))}; only the runs of the chosen value are in the table."
     ]
-    counts = {len(c.tried) for c in choices}
-    if len(counts) > 1:
-        held = "; ".join(f"{c.arm} {len(c.tried)}" for c in choices)
+    counts = {c.arm: len({*c.tried, *c.lost}) for c in choices}
+    if len(set(counts.values())) > 1:
+        held = "; ".join(f"{arm} {count}" for arm, count in counts.items())
         notes.append(
             f"Unequal numbers of values of {key} were tried, which favours the arms with more: "
             f"{held}."
@@ -37,6 +37,8 @@ def of_choices(choices: list[Choice], validation: str) -> list[str]:
                 f"{c.arm}: {key} {lost[c.better]} has the best mean of the seeds that finished, "
                 "and was not chosen."
             )
+        if gone := [told for value, told in lost.items() if value not in c.tried]:
+            notes.append(f"{c.arm}: no seed of {key} finished with a result at {', '.join(gone)}.")
     if edge := [f"{c.arm} ({show(c.value)})" for c in choices if c.at_edge]:
         notes.append(f"Chosen at the edge of what was tried: {'; '.join(edge)}.")
     if apart := [c.arm for c in choices if not c.seeds]:

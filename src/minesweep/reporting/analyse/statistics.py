@@ -7,6 +7,7 @@ difference is paired: the same seed gives both arms the same initialisation and 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,7 +56,8 @@ class Choice:
         tried: All values of which a run finished.
         seeds: The seeds on which all values were compared; empty if they shared none, and then
             each value's mean is over its own seeds.
-        lost: By value, how many of its seeds failed or have no validation result.
+        lost: By value, how many of its seeds failed or have no validation result. A value that is
+            not among ``tried`` lost all of its seeds.
         better: The value with the best mean of all, if it lost for its failed seeds; else None.
     """
 
@@ -278,7 +280,8 @@ def choose(
         if not (by_value := dict(list(parts))):
             continue
         absent = group.loc[missing, key].value_counts(dropna=False)
-        lost = {v: int(absent.get(v, 0)) + (failed or {}).get((str(arm), v), 0) for v in by_value}
+        lost = Counter({value: int(count) for value, count in absent.items()})
+        lost.update({v: n for (label, v), n in (failed or {}).items() if label == str(arm)})
         shared = set.intersection(*(set(g["seed"]) for g in by_value.values()))
         means = {
             value: float(g.loc[g["seed"].isin(shared or g["seed"]), validation].mean())

@@ -19,6 +19,8 @@ FILE_LIMIT = 4 << 20
 """Bytes; a longer config, status or summary is refused."""
 TAIL = 1 << 16
 """Bytes that are read of a journal whose end alone is wanted."""
+DEPTH_LIMIT = 100
+"""Levels of nesting in a YAML file; a configuration has five."""
 KEY_LIMIT = 10_000
 """Values in one config; more is a bomb of YAML aliases rather than a configuration."""
 
@@ -62,7 +64,12 @@ def read_json(path: Path, limit: int = FILE_LIMIT) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping."""
-    return _read(path, "YAML", lambda text: yaml.load(text, Loader=_Loader), FILE_LIMIT)
+
+    def parse(text: str) -> Any:
+        _check_depth(text, path)
+        return yaml.load(text, Loader=_Loader)
+
+    return _read(path, "YAML", parse, FILE_LIMIT)
 
 
 def _read(path: Path, kind: str, parse: Callable[[str], Any], limit: int) -> dict[str, Any]:
@@ -79,6 +86,21 @@ def _read(path: Path, kind: str, parse: Callable[[str], Any], limit: int) -> dic
     if not isinstance(value, dict):
         raise UnreadableError(f"{path.name} holds no mapping")
     return value
+
+
+def _check_depth(text: str, path: Path) -> None:
+    """Refuses deep nesting, which the loader in C follows until the process has no stack left."""
+    marks = ("[", "{", "- ", "? ")
+    if all(text.count(m) <= DEPTH_LIMIT for m in marks) and " " * DEPTH_LIMIT not in text:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_LIMIT:
+            raise UnreadableError(f"{path.name} is nested more than {DEPTH_LIMIT} levels deep")
 
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
