@@ -356,7 +356,7 @@ def test_pixels_of_examples_make_no_sense(train: Train) -> None:
     with pytest.raises(UserError, match=r"miner\.per=image chooses among the pixels"):
         train("miner=ohem", "miner.per=image")
     with pytest.raises(UserError, match="mines a pixel"):
-        train("miner=pixel_threshold")
+        train("miner=pixel_threshold", "objective=cross_entropy", "model=mlp")
     with pytest.raises(UserError, match="has one label for each example"):
         train("objective=pixel_cross_entropy")
 
