@@ -37,8 +37,8 @@ nk: $(STAMP) ## The OHEM n:k table: 35 runs on MNIST, two at a time
 dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, until Ctrl-C
 	$(BIN)/python src/dashboard.py
 
-pictures: $(STAMP) ## The README's pictures, from results/
-	$(BIN)/python -m minesweep.reporting.show.pictures
+pictures: $(STAMP) ## The pictures of the studies' pages, from results/
+	$(BIN)/python docs/hooks/pictures.py
 
 found: $(STAMP) ## The README's table of what was found and its picture, from results/
 	$(BIN)/python docs/hooks/found.py

@@ -21,7 +21,7 @@ from common import RESULTS, Row, duration, show
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.reporting.show.keep import fill
+from minesweep.reporting.show.write import fill
 from minesweep.words import nearest
 
 HERE = Path(__file__).resolve().parent

@@ -1,6 +1,7 @@
 """Reports a study: ``python src/report.py runs/nk`` prints a table and writes one HTML page.
 
-Of one run, ``python src/report.py runs/nk/<run>``, it writes the page of what was mined.
+Of a folder of studies, ``python src/report.py runs``, it reports each. Of one run,
+``python src/report.py runs/nk/<run>``, it writes the page of what was mined.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Reads the runs of a study and writes tables, figures and one HTML page."
     )
-    parser.add_argument("folder", type=Path, help="a study, such as runs/nk, or one run in it")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="a study such as runs/nk, a folder of studies such as runs, or one run",
+    )
     parser.add_argument(
         "--baseline",
         metavar="KEY=VALUE,...",
@@ -42,10 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        return (of_run if is_run(options.folder) else of_study)(options)
+        return of_run(options) if is_run(options.folder) else of_studies(options)
     except UserError as error:
-        print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)
-        return 1
+        return tell(error)
+
+
+def tell(error: UserError) -> int:
+    print("minesweep: " + " ".join(str(error).split()), file=sys.stderr)
+    return 1
 
 
 def is_run(folder: Path) -> bool:
@@ -64,21 +73,42 @@ def of_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def of_study(options: argparse.Namespace) -> int:
+def of_studies(options: argparse.Namespace) -> int:
+    """The table, figures and page of a study, or of each study in a folder."""
+    from minesweep.reporting.read.study import study_folders
+
+    studies = study_folders(options.folder)
+    if studies == [options.folder]:
+        return of_study(options.folder, options)
+    for name in ("baseline", "metric", "group_by", "output"):
+        if getattr(options, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{option} is for one study; {options.folder} holds {len(studies)}: name one, "
+                f"such as {studies[0]}"
+            )
+    failed = 0
+    for study in studies:
+        try:
+            of_study(study, options)
+        except UserError as error:  # a study without a finished run does not end the others
+            failed = tell(error)
+    return failed
+
+
+def of_study(folder: Path, options: argparse.Namespace) -> int:
     """The study's table, figures and page."""
     # Imported here: --help and a wrong option must answer at once.
     from minesweep.reporting.analyse.report import analyse
     from minesweep.reporting.show.tables import print_report
-    from minesweep.reporting.show.write import write
+    from minesweep.reporting.show.write import keep, write
     from minesweep.tracking.embeddings_page import write_outdated
 
-    result = analyse(options.folder, options.baseline, options.metric, options.group_by)
+    result = analyse(folder, options.baseline, options.metric, options.group_by)
     files = write(result, options.output)
     if options.keep:
-        from minesweep.reporting.show.keep import keep
-
         files.extend(keep(result, options.keep))
-    files.extend(write_outdated(options.folder))
+    files.extend(write_outdated(folder))
     print_report(result, files)
     return 0
 

@@ -81,7 +81,7 @@ def is_sweep(command: str) -> None:
 def is_report(command: str) -> None:
     """The options are read; the same options run on a study in another test."""
     assert "--help" not in command
-    assert re.match(r"python src/report\.py runs/", command)
+    assert re.match(r"python src/report\.py runs(/|$)", command)
 
 
 def is_dashboard(command: str) -> None:
@@ -228,7 +228,11 @@ def nk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "nk"
 
 
-REPORTS = {c.split("/")[-1].count("-"): c for c in COMMANDS if c.startswith("python src/report.py")}
+REPORTS = {
+    (c.count("/"), c.split("/")[-1].count("-")): c
+    for c in COMMANDS
+    if c.startswith("python src/report.py")
+}
 """Of commands that differ in the name of the study alone, one."""
 
 
@@ -236,8 +240,8 @@ REPORTS = {c.split("/")[-1].count("-"): c for c in COMMANDS if c.startswith("pyt
 def test_reports_run(command: str, nk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, *options = shlex.split(command)[2:]
     run = next(nk.glob("ohem-n512-k384-s0-*"))
-    # runs/nk/<run> is a run; every other folder is a study.
-    arguments = [str(run if folder.count("/") == 2 else nk), *options]
+    # runs is a folder of studies, runs/nk/<run> is a run, and every other folder is a study.
+    arguments = [str((nk.parent, nk, run)[folder.count("/")]), *options]
     assert load("report").main(arguments) == 0
     printed = capsys.readouterr().out
     assert ".html" in printed
@@ -253,7 +257,7 @@ def test_the_python_blocks_run(nk: Path) -> None:
     """The loop and the miner of README and how-to, as they stand, on a small model."""
     import torch
 
-    shown = {text for _, text in blocks("python")}
+    shown = {text for _, text in blocks("python") if "lightning" not in text}
     assert shown
     run = next(nk.glob("ohem-n512-k384-s0-*"))
     torch.manual_seed(0)
@@ -272,6 +276,33 @@ def test_the_python_blocks_run(nk: Path) -> None:
         if "AboveMean" in text:
             weights = names["AboveMean"]().select(torch.tensor([0.0, 1.0, 5.0]))
             assert weights.tolist() == [0, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lightning_block_runs(tmp_path: Path) -> None:
+    import torch
+
+    from minesweep.compat import import_torchvision
+
+    import_torchvision()  # Lightning imports it; a wheel that does not fit this torch is mended
+    lightning = pytest.importorskip("lightning")
+    (text,) = (text for _, text in blocks("python") if "lightning" in text)
+    names: dict[str, Any] = {}
+    exec(compile(text, "block", "exec"), names)
+    model = torch.nn.Linear(4, 3)
+    before = model.weight.detach().clone()
+    data = torch.utils.data.TensorDataset(torch.randn(256, 4), torch.randint(3, (256,)))
+    trainer = lightning.Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(names["Mined"](model), torch.utils.data.DataLoader(data, batch_size=128))
+    assert trainer.global_step == 2
+    assert not torch.equal(before, model.weight)
 
 
 @pytest.mark.slow

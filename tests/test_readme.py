@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from documented import LONGEST, PAGES, length, sentences
 
-from minesweep.reporting.show.keep import fill
+from minesweep.reporting.show.write import fill
 
 README = (ROOT / "README.md").read_text()
 
@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 def found(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """``docs/hooks/found.py``."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "hooks"))
-    for name in ("found", "figures"):
+    for name in ("found", "figures", "pictures"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import found
 
@@ -69,12 +69,12 @@ def test_a_control_that_is_better_counts_against_the_miner(found: ModuleType) ->
     assert row.find(ROOT / "results").difference == -float(stored[4])
 
 
-def test_the_pictures_are_drawn_from_stored_results(tmp_path: Path) -> None:
-    from minesweep.reporting.show.pictures import PICTURES, draw_all
+def test_the_pictures_are_drawn_from_stored_results(found: ModuleType, tmp_path: Path) -> None:
+    import pictures  # beside found.py
 
     studies = "".join(p.read_text() for p in (ROOT / "docs" / "studies").glob("*.md"))
-    assert set(re.findall(r"\]\(\.\./(\w+)\.png\)", studies)) == set(PICTURES)
-    for path in draw_all(ROOT / "results", tmp_path):
+    assert set(re.findall(r"\]\(\.\./(\w+)\.png\)", studies)) == set(pictures.PICTURES)
+    for path in pictures.draw_all(ROOT / "results", tmp_path):
         kept = (ROOT / "docs" / path.name).read_bytes()
         assert kept.startswith(b"\x89PNG")
         assert len(kept) < 100_000

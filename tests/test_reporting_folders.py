@@ -139,7 +139,7 @@ def test_errors_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture
     write_run(failed, config(), state="failed", reason="no such file")
     cases = [
         ([str(tmp_path / "empty")], "no runs in this folder"),
-        ([str(tmp_path / "runs")], "it holds the studies study"),
+        ([str(tmp_path), "--metric", "test/loss"], "--metric is for one study"),
         ([str(tmp_path / "runs" / "studi")], "no such folder; did you mean 'study'?"),
         (
             [str(next(p for p in study.iterdir()))],
@@ -167,6 +167,24 @@ def test_errors_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture
     # A baseline of which no run has finished yet does not keep a sweep from its table.
     (study / "report.yaml").write_text("baseline: {miner: knn}")
     assert any("Nothing is compared" in note for note in analyse(study).notes)
+
+
+def test_a_folder_of_studies_reports_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        ohem_study(tmp_path / name, {128: 0.01}, seeds=[0, 1])
+    write_run(tmp_path / "broken", config(), state="failed", reason="no such file")
+    (tmp_path / "data").mkdir()
+    assert entry.main([str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert "broken: no finished run to report" in err
+    for name in ("one", "two"):
+        assert str(tmp_path / name / "report" / "report.html") in out
+        assert (tmp_path / name / "report" / "report.html").exists()
+    with pytest.raises(UserError, match="it holds the studies broken, one, two: give one"):
+        analyse(tmp_path)
 
 
 # --- what is written ------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from reporting_fixtures import config, write_run
 
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import Report, analyse
-from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, parse_views
+from minesweep.reporting.analyse.views import BEST, CLOSE, Curve, Surface, Tradeoff, parse_views
 from minesweep.reporting.show.figures import all_figures
 from minesweep.reporting.show.page import render
 from minesweep.reporting.show.write import write
@@ -58,17 +59,26 @@ def test_a_surface_holds_the_mean_of_each_cell(study: Path) -> None:
     (surface,) = found.views
     assert isinstance(surface, Surface)
     assert surface.metric == "test/accuracy"
-    assert surface.x == ("dim", ["3", "16"])
-    assert surface.y == ("margin", ["0.5", "1", "2"])
-    assert [tile.label for tile in surface.tiles] == ["normalize=none", "normalize=unit"]
-    for tile in surface.tiles:
-        assert tile.best == [1, 2]
-        assert (tile.seeds == 3).all()
+    assert (surface.x, surface.columns) == ("dim", ["3", "16"])
+    assert (surface.y, surface.rows) == ("margin", ["0.5", "1", "2"])
+    tiles = dict(list(surface.cells.groupby("label", sort=False)))
+    assert list(tiles) == ["normalize=none", "normalize=unit"]
+    for tile in tiles.values():
+        assert best(tile) == ["1", "2"]
+        assert (tile["n"] == 3).all()
         # 0.9 - 0.1 * |log2(margin / best)|, and 0.001 for the mean seed
-        assert tile.mean == pytest.approx(
+        means = tile.pivot(index="y", columns="x", values="mean").loc[
+            ["0.5", "1", "2"], ["3", "16"]
+        ]
+        assert means.to_numpy() == pytest.approx(
             np.array([[0.801, 0.701], [0.901, 0.801], [0.801, 0.901]])
         )
-        assert not tile.close.any(), "the intervals are 0.0025 wide"
+        assert (tile["rank"] != CLOSE).all(), "the intervals are 0.0025 wide"
+
+
+def best(tile: pd.DataFrame) -> list[str]:
+    """The best y of each x."""
+    return tile[tile["rank"] == BEST].set_index("x").loc[["3", "16"], "y"].tolist()
 
 
 def test_a_surface_is_whole_where_the_table_keeps_the_best_alone(tmp_path: Path) -> None:
@@ -82,17 +92,16 @@ def test_a_surface_is_whole_where_the_table_keeps_the_best_alone(tmp_path: Path)
     (surface,) = found.views
     assert isinstance(surface, Surface)
     assert isinstance(whole, Surface)
-    assert [t.mean.tolist() for t in surface.tiles] == [t.mean.tolist() for t in whole.tiles]
+    pd.testing.assert_frame_equal(surface.cells, whole.cells)
 
 
 def test_a_surface_with_one_seed_has_no_intervals(tmp_path: Path) -> None:
     view = {"kind": "surface", "x": "dim", "y": "margin", "where": {"normalize": "unit"}}
     (surface,) = analyse(margin_study(tmp_path / "margin", [view], seeds=1)).views
     assert isinstance(surface, Surface)
-    (tile,) = surface.tiles
-    assert tile.label == ""
-    assert np.isnan(tile.half).all()
-    assert tile.best == [1, 2]
+    assert set(surface.cells["label"]) == {""}
+    assert surface.cells["half"].isna().all()
+    assert best(surface.cells) == ["1", "2"]
 
 
 def test_a_surface_averages_over_the_seed_alone(study: Path) -> None:

@@ -13,20 +13,16 @@ from minesweep.reporting.analyse.ridge import exponent
 XS, YS = (4, 16, 64, 256), (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-def surface(power: float, noise: float = 0.0) -> dict[tuple[str, ...], pd.Series]:
+def surface(power: float, noise: float = 0.0) -> pd.DataFrame:
     """Highest where y = x^power / 4^power, for three seeds that are noisy or not."""
     draws = np.random.default_rng(0)
-    return {
-        (str(x), str(y)): pd.Series(
-            [
-                -abs(math.log(y) - power * math.log(x / 4)) + noise * draws.normal()
-                for _ in range(3)
-            ],
-            index=[0, 1, 2],
-        )
+    rows = [
+        (str(x), str(y), seed, -abs(math.log(y) - power * math.log(x / 4)) + noise * draws.normal())
         for x in XS
         for y in YS
-    }
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["x", "y", "seed", "value"])
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5])
@@ -46,19 +42,21 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 
 
 def test_smaller_is_better_turns_it_over() -> None:
-    cells = {place: -values for place, values in surface(0.5).items()}
-    found = exponent(cells, smaller=True)
+    table = surface(0.5)
+    found = exponent(table.assign(value=-table["value"]), smaller=True)
     assert found is not None
     assert found.mean == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
-    "cells",
+    "xs",
     [
-        {("raw", "1.0"): pd.Series([1.0])},  # no number
-        {("0", "1.0"): pd.Series([1.0])},  # no logarithm
-        {("1", "1.0"): pd.Series([1.0]), ("2", "1.0"): pd.Series([1.0])},  # two are always a line
+        ["raw"],  # no number
+        ["0"],  # no logarithm
+        ["1", "2"],  # two are always a line
     ],
 )
-def test_none_where_there_is_nothing_to_fit(cells: dict[tuple[str, ...], pd.Series]) -> None:
-    assert exponent(cells, smaller=False) is None
+def test_none_where_there_is_nothing_to_fit(xs: list[str]) -> None:
+    rows = [(x, "1.0", 0, 1.0) for x in xs]
+    table = pd.DataFrame(rows, columns=["x", "y", "seed", "value"])
+    assert exponent(table, smaller=False) is None

@@ -70,9 +70,7 @@ SETTINGS = [
 def test_every_miner_trains_and_a_killed_run_ends_as_an_undisturbed_one(
     miner: str, train: Train, kill_at: Any, runs_dir: Path
 ) -> None:
-    chosen = [f"miner={miner}", *on_digits(miner), *SETTINGS]
-    if not any("digit_scenes" in word for word in chosen):
-        chosen.append("dataset.label_noise=0.1")
+    chosen = [f"miner={miner}", *on_digits(miner), *SETTINGS, "dataset.label_noise=0.1"]
     train(*chosen, "study=whole")
     for step in (3, 16, 29):
         kill_at(step)
@@ -270,6 +268,17 @@ def test_early_stop(train: Train) -> None:
     assert summary["step"] < 500
     with pytest.raises(UserError, match=r"is not logged; did you mean 'val/loss'"):
         train("trainer.early_stop={metric: val/los, patience: 2}")
+
+
+@pytest.mark.parametrize("steps", [7, 42, 250])
+def test_a_share_of_the_run_gives_curves_of_any_length_as_many_points(
+    steps: int, train: Train, runs_dir: Path
+) -> None:
+    train("trainer.eval_every=0.1", f"trainer.max_steps={steps}")
+    rows = read_rows(only_run(runs_dir) / "journal.jsonl")
+    at = [row["step"] for row in rows if "val/accuracy" in row]
+    assert min(steps, 10) <= len(at) <= 11
+    assert at[-1] == steps
 
 
 def test_weights_to_start_from(train: Train, runs_dir: Path) -> None:

@@ -202,7 +202,7 @@ def as_file(svg: str) -> str:
 
 
 if __name__ == "__main__":
-    from minesweep.reporting.show.keep import fill
+    from minesweep.reporting.show.write import fill
 
     (ROOT / "results" / "found.md").write_text(table(ROOT / "results"))
     (ROOT / "docs" / "found.svg").write_text(as_file(picture(ROOT / "results")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 DASH = "\N{EN DASH}"
 """Stands for a value that there is not."""
-_SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|iou|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
+_SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
 _WORDS = {"samples/backward": "samples backpropagated", "samples/forward": "samples scored"}
 _LOWER = re.compile(r"loss|error|seconds|perplexity|^steps to ")
 
@@ -19,41 +19,45 @@ class Unit:
 
     Attributes:
         factor: What a value is multiplied by.
-        decimals: Digits after the point; None for four significant digits.
+        format: A format specification of the product.
         sign: What follows a value.
         points: What follows a difference of two values.
     """
 
     factor: float
-    decimals: int | None
+    format: str
     sign: str
     points: str
 
     def value(self, x: float, sign: bool = True) -> str:
         """``93.21 %``; a dash for NaN."""
-        return _dash(x, f"{self._digits(x)}{self.sign if sign else ''}")
+        return self._text(x, end=self.sign if sign else "")
+
+    def mean(self, x: float, half: float) -> str:
+        """``93.21 ± 0.12 %``; without an interval, the value alone."""
+        whole = math.isnan(half)
+        return self.value(x, sign=whole) + ("" if whole else f" ± {self.value(half)}")
 
     def difference(self, x: float, word: bool = True) -> str:
         """``+1.40 points``."""
-        return _dash(x, f"{self._digits(x, '+')}{self.points if word else ''}")
+        return self._text(x, "+", self.points if word else "")
 
     def size(self, x: float) -> str:
         """``1.40 points``: a difference whose direction the sentence tells."""
-        return _dash(x, f"{self._digits(abs(x))}{self.points}")
+        return self._text(abs(x), end=self.points)
 
     def interval(self, x: float, low: float, high: float, word: bool = True) -> str:
         """``+1.40 points [+1.10, +1.70]``; without an interval, the difference alone."""
         ends = f" [{self.difference(low, word=False)}, {self.difference(high, word=False)}]"
         return self.difference(x, word) + ("" if math.isnan(low) or math.isnan(x) else ends)
 
-    def _digits(self, x: float, plus: str = "") -> str:
-        kind = ".4g" if self.decimals is None else f".{self.decimals}f"
-        text = format(x * self.factor, plus + kind)
-        return text.replace("-", "\N{MINUS SIGN}") if text[0] == "-" else text
+    def _text(self, x: float, plus: str = "", end: str = "") -> str:
+        text = re.sub("^-", "\N{MINUS SIGN}", format(x * self.factor, plus + self.format))
+        return DASH if math.isnan(x) else text + end
 
 
-PERCENT = Unit(100.0, 2, " %", " points")
-PLAIN = Unit(1.0, None, "", "")
+PERCENT = Unit(100.0, ".2f", " %", " points")
+PLAIN = Unit(1.0, ".4g", "", "")
 
 
 def unit(metric: str) -> Unit:
@@ -76,7 +80,3 @@ def probability(p: float) -> str:
     if math.isnan(p):
         return DASH
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
-def _dash(x: float, text: str) -> str:
-    return DASH if math.isnan(x) else text

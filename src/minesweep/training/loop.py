@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from minesweep import parallel
 from minesweep.config.build import build
-from minesweep.config.checks import check_labels
 from minesweep.config.identity import batch_and_selected
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
@@ -59,7 +58,6 @@ class Trainer:
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
         self.model: nn.Module = shaped(cfg, build(cfg, "model", **shape).to(device))
         self.objective = build(cfg, "objective").to(device)
-        check_labels(cfg, data.train.labels.dim(), self.objective.candidate)
         self.division = Parts(cfg, self.objective)
         self.miner = build(cfg, "miner").to(device)
         # The data is shared by the runs of a sweep; what is drawn from it is this run's own.
@@ -75,7 +73,6 @@ class Trainer:
             encode=self.encode,
             lengths=data.train.lengths,
             bucket=data.train.bucket,
-            candidate=self.objective.candidate,
         )
         self.objective.setup(self.model, self.pool, self.data)
         self.miner.setup(self.pool)
@@ -252,7 +249,7 @@ class Trainer:
 
     def _row(self, outcome: Outcome, batch: Batch) -> Row:
         logger, step = self.cfg.logger, self.step
-        validate = step == self.steps or _due(step, self.cfg.trainer.eval_every)
+        validate = step == self.steps or _due(step, self.cfg.trainer.eval_every, self.steps)
         picture = self._pictured()
         if not (validate or picture or _due(step, logger.every)):
             return {}
@@ -376,8 +373,10 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _due(step: int, every: int | Mapping[int, int] | None) -> bool:
+def _due(step: int, every: float | Mapping[int, int] | None, steps: int = 0) -> bool:
     if isinstance(every, Mapping):
         # {0: 25, 300: 100}: every 25 steps up to step 300, every 100 after it.
         every = every[max((start for start in every if start < step), default=min(every))]
+    elif isinstance(every, float):
+        every = max(1, round(every * steps))  # a share of the run
     return every is not None and step % every == 0

@@ -27,12 +27,10 @@ class Measure:
     Attributes:
         name: The column.
         title: Its heading.
-        where: How a sentence says where it was read; empty for the end of the runs.
     """
 
     name: str
     title: str
-    where: str = ""
 
 
 def read_step_seconds(
@@ -40,8 +38,7 @@ def read_step_seconds(
 ) -> dict[str, float]:
     """Seconds per step by arm, from ``step_seconds.json``: keys are arm labels or
     ``<miner>-n<n>-k<k>``. Empty, with a note, unless every arm is there."""
-    path = folder / "step_seconds.json"
-    if not path.exists():
+    if not (path := folder / "step_seconds.json").exists():
         return {}
     try:
         given = read_json(path)
@@ -49,24 +46,21 @@ def read_step_seconds(
         notes.append(f"Equal seconds are left out: {error}.")
         return {}
     known = {str(key): x for key, v in given.items() if (x := number(v)) is not None and x > 0}
-    first = runs.drop_duplicates("arm").set_index("arm")
     # The short key says nothing of model or dataset.
     enough = not any(key.split(".")[0] in ("model", "dataset") for key in arms[0].values)
     found, missing = {}, []
     for arm in arms:
-        row = first.loc[arm.label]
+        row = runs[runs["arm"] == arm.label].iloc[0]
         short = f"{row['miner']}-n{row['n']}-k{row['k']}"
         seconds = known.get(arm.label, known.get(short) if enough else None)
-        if seconds is None:
-            missing.append(f"{arm.label} ({short})" if enough else arm.label)
-        else:
+        if seconds is not None:
             found[arm.label] = seconds
+        else:
+            missing.append(f"{arm.label} ({short})" if enough else arm.label)
     if missing:
-        notes.append(
-            f"Equal seconds are left out: step_seconds.json lacks {'; '.join(missing[:8])}."
-        )
-        return {}
-    return found
+        lacking = "; ".join(missing[:8])
+        notes.append(f"Equal seconds are left out: step_seconds.json lacks {lacking}.")
+    return {} if missing else found
 
 
 def make_measures(
@@ -77,41 +71,17 @@ def make_measures(
     notes: list[str],
 ) -> list[Measure]:
     """The columns to compare; adds those read off the curves to ``runs``."""
-    measures = [Measure(settings.metric, words(settings.metric))]
-    for name in (f"{settings.metric}_best", *settings.further, *FURTHER):
-        if name in study.metrics and runs[name].notna().any() and name != settings.metric:
-            measures.append(Measure(name, words(name)))
-    if missing := int(runs[settings.metric].isna().sum()):
-        notes.append(f"{missing} finished runs have no {settings.metric} and are left out of it.")
-    kept = study.curves[study.curves["run"].isin(runs["run"])]
-    measures += _curve_measures(kept, settings, runs, notes)
-    if not settings.at_budget:
-        return measures
-    spent = kept.loc[kept["metric"] == settings.budget, ["run", "step", "value"]]
-    budgets = {words(settings.budget): spent.rename(columns={"value": "budget"})}
-    if step_seconds:
-        per_run = runs.set_index("run")["arm"].map(step_seconds)
-        steps = kept.loc[kept["metric"] == settings.validation, ["run", "step"]]
-        seconds = steps["run"].astype(object).map(per_run).astype(float)
-        budgets["seconds"] = steps.assign(budget=steps["step"] * seconds)
-    for name, budget in budgets.items():
-        values, amount, shares = at_equal_budget(kept, settings.validation, budget)
-        if math.isnan(amount):
-            notes.append(
-                f"{words(settings.validation).capitalize()} at equal {name} is left out: the "
-                f"journals lack {settings.validation} or {settings.budget}."
-            )
-            continue
-        told = _amount(name, amount)
-        column = f"{settings.validation} at equal {name}"
-        runs[column] = runs["run"].map(values).astype(float)
-        measures.append(Measure(column, f"{words(settings.validation)} at {told}", f" at {told}"))
-        early = runs.loc[runs["run"].map(shares) < 0.98, "arm"].drop_duplicates()
-        if len(early):
-            notes.append(
-                f"At {told}, {len(early)} of {runs['arm'].nunique()} arms are read before their "
-                f"end, when a falling learning rate has not fallen yet: {'; '.join(early[:8])}."
-            )
+    main = settings.metric
+    wanted = dict.fromkeys((f"{main}_best", *settings.further, *FURTHER))
+    held = [name for name in wanted if name in study.metrics and runs[name].notna().any()]
+    names = dict.fromkeys([main, *held])
+    measures = [Measure(name, words(name)) for name in names]
+    if missing := int(runs[main].isna().sum()):
+        notes.append(f"{missing} finished runs have no {main} and are left out of it.")
+    curves = study.curves[study.curves["run"].isin(runs["run"])]
+    measures += _curve_measures(curves, settings, runs, notes)
+    if settings.at_budget:
+        measures += _budget_measures(curves, settings, runs, step_seconds, notes)
     return measures
 
 
@@ -120,23 +90,56 @@ def _curve_measures(
 ) -> list[Measure]:
     """Curves read at a step before the end, and the steps at which they first reach a value."""
     measures = []
+
+    def add(column: str, values: pd.Series, title: str) -> None:
+        runs[column] = runs["run"].map(values).astype(float)
+        measures.append(Measure(column, title))
+        if missing := int(runs[column].isna().sum()):
+            notes.append(f"{missing} runs have no {title} and are left out of it.")
+
     for name, step in settings.at_step.items():
-        values = curves[(curves["metric"] == name) & (curves["step"] == step)]
-        column = f"{name} at step {step}"
-        runs[column] = runs["run"].map(values.set_index("run")["value"]).astype(float)
-        measures.append(Measure(column, f"{words(name)} at step {step:,}", f" at step {step:,}"))
+        at = curves[(curves["metric"] == name) & (curves["step"] == step)]
+        title = f"{words(name)} at step {step:,}"
+        add(f"{name} at step {step}", at.set_index("run")["value"], title)
     for name, level in settings.reach.items():
         reached = curves[(curves["metric"] == name) & (curves["value"] >= level)]
-        column = f"steps to {level:g}"
-        runs[column] = runs["run"].map(reached.groupby("run")["step"].min()).astype(float)
-        measures.append(Measure(column, f"steps to {words(name)} {level:g}"))
-    for measure in measures:
-        if missing := int(runs[measure.name].isna().sum()):
-            notes.append(f"{missing} runs have no {measure.title} and are left out of it.")
+        first = reached.groupby("run", observed=True)["step"].min()
+        add(f"steps to {level:g}", first, f"steps to {words(name)} {level:g}")
     return measures
 
 
-def _amount(name: str, amount: float) -> str:
-    if name == "seconds":
-        return f"{amount:,.1f} benchmark seconds"
-    return f"{amount:,.0f} {name}"
+def _budget_measures(
+    curves: pd.DataFrame,
+    settings: Settings,
+    runs: pd.DataFrame,
+    step_seconds: dict[str, float],
+    notes: list[str],
+) -> list[Measure]:
+    """The validation curve, read off at an equal number of samples and of benchmark seconds."""
+    validation, measures = settings.validation, []
+    spent = curves.loc[curves["metric"] == settings.budget, ["run", "step", "value"]]
+    budgets = {words(settings.budget): spent.rename(columns={"value": "budget"})}
+    if step_seconds:
+        seconds = runs.set_index("run")["arm"].map(step_seconds)
+        steps = curves.loc[curves["metric"] == validation, ["run", "step"]]
+        per_step = steps["run"].astype(object).map(seconds).astype(float)
+        budgets["seconds"] = steps.assign(budget=steps["step"] * per_step)
+    for name, budget in budgets.items():
+        values, amount, shares = at_equal_budget(curves, validation, budget)
+        if math.isnan(amount):
+            notes.append(
+                f"{words(validation).capitalize()} at equal {name} is left out: the "
+                f"journals lack {validation} or {settings.budget}."
+            )
+            continue
+        told = f"{amount:,.1f} benchmark seconds" if name == "seconds" else f"{amount:,.0f} {name}"
+        column = f"{validation} at equal {name}"
+        runs[column] = runs["run"].map(values).astype(float)
+        measures.append(Measure(column, f"{words(validation)} at {told}"))
+        early = runs.loc[runs["run"].map(shares) < 0.98, "arm"].drop_duplicates()
+        if len(early):
+            notes.append(
+                f"At {told}, {len(early)} of {runs['arm'].nunique()} arms are read before their "
+                f"end, when a falling learning rate has not fallen yet: {'; '.join(early[:8])}."
+            )
+    return measures

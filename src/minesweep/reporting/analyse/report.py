@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from minesweep.reporting.analyse.arms import (
     show,
 )
 from minesweep.reporting.analyse.declared import declared_answers, declared_settings
-from minesweep.reporting.analyse.design import read_design
+from minesweep.reporting.analyse.design import Design, read_design
 from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
 from minesweep.reporting.analyse.notes import of_choices, of_comparisons, of_seeds
 from minesweep.reporting.analyse.settings import (
@@ -39,7 +38,7 @@ from minesweep.reporting.analyse.statistics import (
     compare,
     summarise,
 )
-from minesweep.reporting.analyse.views import Made, make_views
+from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, make_views
 from minesweep.reporting.read.study import DERIVED, Study, read_study
 from minesweep.reporting.units import lower_is_better
 
@@ -81,7 +80,7 @@ class Report:
     headline: str
     notes: list[str]
     step_seconds: dict[str, float]
-    views: list[Made] = field(default_factory=list)
+    views: list[Surface | Tradeoff | Curve] = field(default_factory=list)
 
     @property
     def overview(self) -> str:
@@ -121,17 +120,17 @@ def analyse(
     study = read_study(folder)
     settings = read_settings(study.folder, baseline, metric, group_by)
     design = read_design(study.folder)
-    if design is not None and metric in (None, design.metric):
-        settings = declared_settings(settings, design, study.metrics)
-    elif design is not None:
+    if design is not None and metric not in (None, design.metric):
         design = None  # other metrics were not declared: they get the rule of fixed seeds
+    if design is not None:
+        settings = declared_settings(settings, design, study.metrics)
     check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
     if not group_by:
         settings = _known_groups(study, settings, notes)
-    runs, keys, arms, choices = _arms(study, settings, notes)
+    runs, arms, choices = _arms(study, settings, notes)
     try:
-        baselines = _baselines(arms, settings, keys, notes)
+        baselines = _baselines(arms, settings, notes)
     except UserError as error:
         if baseline or group_by:
             raise
@@ -143,38 +142,17 @@ def analyse(
     step_seconds = read_step_seconds(study.folder, arms, runs, notes)
     measures = make_measures(study, settings, runs, step_seconds, notes)
     comparisons = pd.concat(
-        [compare(runs, measure.name, baselines) for measure in measures],
-        ignore_index=True,
+        [compare(runs, measure.name, baselines) for measure in measures], ignore_index=True
     )
-    answers = [
-        fixed(row, smaller_wins(settings, row["measure"])) for row in comparisons.to_dict("records")
-    ]
-    if design is not None:
-        declared = iter(declared_answers(runs, comparisons, design, notes))
-        main_rows = comparisons["measure"] == settings.metric
-        answers = [
-            next(declared) if main else a for a, main in zip(answers, main_rows, strict=True)
-        ]
-        fragile = comparisons.loc[main_rows, "fragile"].fillna(False).astype(bool)
-        comparisons.loc[main_rows, "without"] = ["yes" if told else "" for told in fragile]
-    comparisons["answer"] = pd.Series([answer.kind for answer in answers], dtype=object)
+    answers = _answers(runs, comparisons, settings, design, notes)
     table = _table(runs, arms, measures, comparisons, step_seconds)
     # Seeds of a declared design are unequal on purpose.
     notes += of_seeds(runs, arms, settings.metric, complete=design is None)
     if design is None:
-        rows = comparisons[comparisons["measure"] == settings.metric]
-        notes += of_comparisons(rows, settings.metric)
-    main = [a for a, m in zip(answers, comparisons["measure"], strict=True) if m == settings.metric]
+        notes += of_comparisons(comparisons.query("measure == @settings.metric"), settings.metric)
     prices = _prices(runs, baselines)
-    views = make_views(
-        settings.views,
-        study,
-        runs,
-        arms,
-        step_seconds,
-        (settings.metric, settings.validation),
-        notes,
-    )
+    smaller = smaller_wins(settings, settings.metric)
+    judged_by = settings.metric, settings.validation
     return Report(
         study=study,
         settings=settings,
@@ -185,15 +163,33 @@ def analyse(
         table=table,
         comparisons=comparisons,
         choices=choices,
-        answers=main,
+        answers=answers,
         prices=prices,
-        headline=headline(
-            main, arms, settings.metric, prices, smaller_wins(settings, settings.metric)
-        ),
-        notes=notes,
+        headline=headline(answers, arms, settings.metric, prices, smaller),
         step_seconds=step_seconds,
-        views=views,
+        views=make_views(settings.views, study, runs, arms, step_seconds, judged_by, notes),
+        notes=notes,
     )
+
+
+def _answers(
+    runs: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    settings: Settings,
+    design: Design | None,
+    notes: list[str],
+) -> list[Answer]:
+    """The answers on the main metric; writes the column ``answer`` of all comparisons."""
+    rows = comparisons.to_dict("records")
+    answers = [fixed(row, smaller_wins(settings, row["measure"])) for row in rows]
+    main = comparisons["measure"] == settings.metric
+    if design is not None:
+        declared = iter(declared_answers(runs, comparisons, design, notes))
+        answers = [next(declared) if own else a for a, own in zip(answers, main, strict=True)]
+        fragile = comparisons.loc[main, "fragile"].fillna(False).astype(bool)
+        comparisons.loc[main, "without"] = ["yes" if told else "" for told in fragile]
+    comparisons["answer"] = pd.Series([answer.kind for answer in answers], dtype=object)
+    return [answer for answer, own in zip(answers, main, strict=True) if own]
 
 
 def _known_groups(study: Study, settings: Settings, notes: list[str]) -> Settings:
@@ -209,7 +205,7 @@ def _known_groups(study: Study, settings: Settings, notes: list[str]) -> Setting
 
 def _arms(
     study: Study, settings: Settings, notes: list[str]
-) -> tuple[pd.DataFrame, list[str], list[Arm], list[Choice]]:
+) -> tuple[pd.DataFrame, list[Arm], list[Choice]]:
     """The runs that count, with their arm; keys to group by come first, so that a group's arms
     stand together."""
     within = [resolve_key(key, study.keys) for key in settings.group_by]
@@ -224,46 +220,32 @@ def _arms(
     arms, labels = make_arms(study.runs, keys)
     runs = study.runs.assign(arm=labels)
     if chosen is None:
-        return runs, keys, arms, []
-    failed = _failed_values(study, arms, keys, chosen)
+        return runs, arms, []
+    by_setting = {tuple(arm.values.values()): arm.label for arm in arms}
+    # How many runs failed, by arm and value of the key that is chosen.
+    failed = Counter(
+        (by_setting[setting], row[chosen])
+        for row in study.failed.to_dict("records")
+        if (setting := tuple(row[key] for key in keys)) in by_setting
+    )
     smaller = lower_is_better(settings.validation)
     runs, choices = choose(runs, chosen, settings.validation, smaller, failed)
     notes += of_choices(choices, settings.validation)
     left = {choice.arm for choice in choices}
-    dropped = [arm.label for arm in arms if arm.label not in left]
-    if dropped:
+    if dropped := [arm.label for arm in arms if arm.label not in left]:
         notes.append(f"Left out, without {settings.validation}: {'; '.join(dropped)}.")
-    return runs, keys, [arm for arm in arms if arm.label in left], choices
+    return runs, [arm for arm in arms if arm.label in left], choices
 
 
-def _failed_values(
-    study: Study, arms: list[Arm], keys: list[str], chosen: str
-) -> Counter[tuple[str, object]]:
-    """How many runs failed, by arm and value of the key that is chosen."""
-    labels = {tuple(arm.values[key] for key in keys): arm.label for arm in arms}
-    return Counter(
-        (labels[setting], row[chosen])
-        for row in study.failed.to_dict("records")
-        if (setting := tuple(row[key] for key in keys)) in labels
-    )
-
-
-def _baselines(
-    arms: list[Arm], settings: Settings, keys: list[str], notes: list[str]
-) -> dict[str, str]:
+def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[str, str]:
+    keys = list(arms[0].values) if arms else []
     within = [resolve_key(key, keys) for key in settings.group_by]
-    wanted = settings.baseline
+    wanted = settings.baseline or default_baseline(arms)
     if wanted is None:
-        wanted = default_baseline(arms)
-        if wanted is None:
-            if len(arms) > 1:
-                notes.append("No arm is an obvious baseline: name one with --baseline.")
-            return {}
-    else:
-        wanted = {
-            key if key in DERIVED else resolve_key(key, keys): value
-            for key, value in wanted.items()
-        }
+        if len(arms) > 1:
+            notes.append("No arm is an obvious baseline: name one with --baseline.")
+        return {}
+    wanted = {k if k in DERIVED else resolve_key(k, keys): v for k, v in wanted.items()}
     found = find_baselines(arms, wanted, within)
     told = ", ".join(f"{key}={show(value)}" for key, value in wanted.items())
     notes.append(f"Baseline: {told}, on the same seeds.")
@@ -286,20 +268,14 @@ def _table(
     step_seconds: dict[str, float],
 ) -> pd.DataFrame:
     labels = pd.Index([arm.label for arm in arms], name="arm")
-    table = pd.DataFrame(index=labels)
-    for key in arms[0].values:
-        table[key] = pd.Series([arm.values[key] for arm in arms], index=labels, dtype=object)
+    table = pd.DataFrame([arm.values for arm in arms], index=labels, dtype=object)
     counted = runs.dropna(subset=[measures[0].name])
     table["seeds"] = counted.groupby("arm")["seed"].nunique().reindex(labels, fill_value=0)
-    for measure in measures:
-        means = summarise(runs, measure.name)
-        table[f"{measure.name} mean"], table[f"{measure.name} half"] = (
-            means["mean"],
-            means["half"],
-        )
-        rows = comparisons[comparisons["measure"] == measure.name].set_index("arm")
-        for column in ("difference", "low", "high", "p", "p_holm", "without", "answer"):
-            table[f"{measure.name} {column}"] = rows[column]
+    columns = ["difference", "low", "high", "p", "p_holm", "without", "answer"]
+    for name in (measure.name for measure in measures):
+        means = summarise(runs, name)[["mean", "half"]]
+        own = comparisons[comparisons["measure"] == name].set_index("arm")[columns]
+        table = table.join(means.join(own).add_prefix(f"{name} "))
     if step_seconds:
         table["seconds per step"] = pd.Series(step_seconds)
     return table
@@ -307,11 +283,7 @@ def _table(
 
 def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, Price]:
     """What each compared arm spent, as a multiple of its baseline's."""
-    spent = {
-        name: runs.groupby("arm")[name].mean() if name in runs else pd.Series(dtype=float)
-        for name in (FORWARD, BACKWARD)
-    }
-    return {
-        arm: Price(*(float(s.get(arm, math.nan) / s.get(base, math.nan)) for s in spent.values()))
-        for arm, base in baselines.items()
-    }
+    held = runs.reindex(columns=["arm", FORWARD, BACKWARD])
+    spent = held.groupby("arm").mean().astype(float)
+    ratios = {arm: spent.loc[arm] / spent.loc[base] for arm, base in baselines.items()}
+    return {arm: Price(*map(float, ratio)) for arm, ratio in ratios.items()}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ from minesweep.reporting.analyse.arms import (
     size_order,
 )
 from minesweep.reporting.analyse.ridge import exponent
-from minesweep.reporting.analyse.statistics import Interval, interval
+from minesweep.reporting.analyse.statistics import Interval, summarise
 from minesweep.reporting.read.files import UnreadableError, number, read_journal
 from minesweep.reporting.units import lower_is_better, words
 from minesweep.words import nearest
@@ -47,14 +47,14 @@ from minesweep.words import nearest
 if TYPE_CHECKING:
     from minesweep.reporting.read.study import Study
 
-NEEDED = {"surface": ("x", "y"), "tradeoff": ("x", "y"), "curve": ("value",)}
-"""The keys that each kind must have."""
-ALLOWED = {
-    "surface": ("x", "y", "by", "where", "value", "title"),
-    "tradeoff": ("x", "y", "by", "where", "title"),
-    "curve": ("value",),
+KINDS = {
+    "surface": (("x", "y"), ("by", "where", "value", "title")),
+    "tradeoff": (("x", "y"), ("by", "where", "title")),
+    "curve": (("value",), ()),
 }
+"""The keys that a view of each kind must have, and those that it may have."""
 MOST_TILES = 12
+CLOSE, BEST = 1, 2
 
 
 @dataclass(frozen=True)
@@ -71,53 +71,42 @@ class View:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A response surface at one value of ``by``.
+class Surface:
+    """A response surface over two swept keys.
 
     Attributes:
-        label: That value; empty where there is one tile.
-        mean: ``[y, x]`` mean over seeds; NaN where there is no arm.
-        half: ``[y, x]`` half the width of the 95 % interval; NaN for one seed.
-        seeds: ``[y, x]`` how many.
-        best: ``[x]`` the row of the best mean; None where there is none.
-        close: ``[y, x]`` whether the interval of a cell reaches the best mean of its column.
-        growth: The exponent b of best y ~ x^b over seeds, where both are numbers.
-    """
-
-    label: str
-    mean: np.ndarray
-    half: np.ndarray
-    seeds: np.ndarray
-    best: list[int | None]
-    close: np.ndarray
-    growth: Interval | None = None
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Attributes:
-    title: A heading.
-    metric: What the mean is of.
-    x: Name of the horizontal key, and its values as shown.
-    y: The same of the vertical one.
-    tiles: One a value of ``by``.
+        title: A heading.
+        metric: What the mean is of.
+        x: Name of the horizontal key.
+        y: Name of the vertical key.
+        columns: The values of x as shown, in order.
+        rows: The values of y as shown, in order.
+        cells: One row an arm: ``label`` (the value of ``by``), ``x``, ``y``, ``mean``, ``half``
+            (of its 95 % interval), ``n`` seeds, and ``rank``: ``BEST`` for the best mean of its x,
+            ``CLOSE`` where the interval reaches that mean, else 0.
+        growth: By label, the exponent b of best y ~ x^b; labels without one are left out.
     """
 
     title: str
     metric: str
-    x: tuple[str, list[str]]
-    y: tuple[str, list[str]]
-    tiles: list[Tile]
+    x: str
+    y: str
+    columns: list[str]
+    rows: list[str]
+    cells: pd.DataFrame
+    growth: dict[str, Interval]
 
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Attributes:
-    title: A heading.
-    x: Name of the horizontal axis.
-    y: Name of the vertical axis.
-    points: One row an arm: arm, group, x, x_half, y, y_half, seeds.
-    clock: Whether ``x`` or ``y`` was taken from the runs' own clocks.
+    """One metric against another.
+
+    Attributes:
+        title: A heading.
+        x: What the horizontal axis shows.
+        y: What the vertical axis shows.
+        points: One row an arm: ``arm``, ``group``, ``seeds``, ``x``, ``x_half``, ``y``, ``y_half``.
+        clock: Whether ``x`` or ``y`` was taken from the runs' own clocks.
     """
 
     title: str
@@ -129,14 +118,9 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class Curve:
-    """Attributes:
-    metric: The journals' metric to draw over steps.
-    """
+    """A metric of the journals to draw over steps."""
 
     metric: str
-
-
-Made = Surface | Tradeoff | Curve
 
 
 def parse_views(given: Any) -> list[View]:
@@ -152,20 +136,17 @@ def parse_views(given: Any) -> list[View]:
 
 def _parse(given: dict[str, Any]) -> View:
     kind = given.get("kind")
-    if kind not in ALLOWED:
-        raise UserError(
-            f"report.yaml: views: kind={kind} is not one of {', '.join(ALLOWED)}"
-            f"{nearest(str(kind), ALLOWED)}"
-        )
+    if kind not in KINDS:
+        known = f"{', '.join(KINDS)}{nearest(str(kind), KINDS)}"
+        raise UserError(f"report.yaml: views: kind={kind} is not one of {known}")
+    needed, further = KINDS[kind]
+    allowed = ("kind", *needed, *further)
     for key in given:
-        if key != "kind" and key not in ALLOWED[kind]:
-            raise UserError(
-                f"report.yaml: views: {kind} has no key {key}"
-                f"{nearest(str(key), ALLOWED[kind]) or '.'} Known: {', '.join(ALLOWED[kind])}"
-            )
-    for key in NEEDED[kind]:
-        if key not in given:
-            raise UserError(f"report.yaml: views: {kind} needs {key}")
+        if key not in allowed:
+            known = f"{nearest(str(key), allowed) or '.'} Known: {', '.join(allowed[1:])}"
+            raise UserError(f"report.yaml: views: {kind} has no key {key}{known}")
+    if missing := [key for key in needed if key not in given]:
+        raise UserError(f"report.yaml: views: {kind} needs {missing[0]}")
     by, where = given.get("by", ()), given.get("where", {})
     if not isinstance(where, dict):
         raise UserError("report.yaml: views: where must be {key: value}")
@@ -182,7 +163,7 @@ def make_views(
     step_seconds: Mapping[str, float],
     judged_by: tuple[str, str],
     notes: list[str],
-) -> list[Made]:
+) -> list[Surface | Tradeoff | Curve]:
     """Makes the views; one that cannot be made becomes a note.
 
     Args:
@@ -194,7 +175,7 @@ def make_views(
         judged_by: The report's metric, and the metric of the validation data.
         notes: Gets what could not be made, and what a surface shows.
     """
-    made: list[Made] = []
+    made: list[Surface | Tradeoff | Curve] = []
     for view in views:
         try:
             if view.kind == "surface":
@@ -203,17 +184,13 @@ def make_views(
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
             else:
-                made.append(_curve(view, study))
+                held = list(study.curves["metric"].cat.categories)
+                if view.value not in held:
+                    raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
+                made.append(Curve(view.value))
         except UserError as error:
             notes.append(f"The {view.kind} of {view.value or view.y} is left out: {error}.")
     return made
-
-
-def _curve(view: View, study: Study) -> Curve:
-    held = list(study.curves["metric"].cat.categories)
-    if view.value not in held:
-        raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
-    return Curve(view.value)
 
 
 def _where(view: View, arms: list[Arm], keys: Sequence[str]) -> list[Arm]:
@@ -221,62 +198,62 @@ def _where(view: View, arms: list[Arm], keys: Sequence[str]) -> list[Arm]:
     return [arm for arm in arms if all(show(arm.values[k]) == v for k, v in wanted.items())]
 
 
+def _label(arm: Arm, by: Sequence[str], short: Mapping[str, str]) -> str:
+    return ", ".join(f"{short[key]}={show(arm.values[key])}" for key in by)
+
+
 def _surface(view: View, study: Study, main: str, validation: str) -> Surface:
     # Over all runs: what best_by chooses for the table is one row of the surface.
     keys = list(study.keys)
     arms, labels = make_arms(study.runs, keys)
-    runs = study.runs.assign(arm=labels)
     x, y, *by = (resolve_key(key, keys) for key in (view.x, view.y, *view.by))
     metric = view.value or main
-    if metric not in runs:
+    if metric not in study.runs:
         raise UserError(f"no run has {metric}{nearest(metric, study.metrics)}")
     short = short_names(keys)
+    places: dict[tuple[str, ...], Arm] = {}
     kept = [a for a in _where(view, arms, keys) if None not in (a.values[x], a.values[y])]
-    cells: dict[tuple[str, ...], Arm] = {}
-    for arm in kept:
-        place = tuple(show(arm.values[key]) for key in (x, y, *by))
-        if (other := cells.get(place)) is not None:
+    # Rows rise, so that the first of equal means is the best.
+    for arm in sorted(kept, key=lambda arm: size_order(arm.values[y])):
+        place = (_label(arm, by, short), show(arm.values[x]), show(arm.values[y]))
+        if (other := places.setdefault(place, arm)) is not arm:
             differing = [short[k] for k in keys if arm.values[k] != other.values[k]]
             raise UserError(
                 f"arms of the same {short[x]} and {short[y]} differ in {', '.join(differing)}: "
                 "name it in by or where"
             )
-        cells[place] = arm
-    if not cells:
+    if not places:
         raise UserError("no arm is left")
-    columns, rows = _values(kept, x), _values(kept, y)
+    order = {arm.label: i for i, arm in enumerate(arms)}
+    groups = {p[0]: None for p in sorted(places, key=lambda place: order[places[place].label])}
+    if len(groups) > MOST_TILES:
+        raise UserError(f"{len(groups)} pictures are too many: name fewer keys in by")
+    cells = pd.DataFrame(list(places), columns=["label", "x", "y"])
+    cells["arm"] = [arm.label for arm in places.values()]
+    runs = study.runs.assign(arm=labels).merge(cells, on="arm")
+    cells = cells.join(summarise(runs, metric), on="arm")
+    score = cells["mean"] * (-1 if lower_is_better(metric) else 1)
+    column = score.groupby([cells["label"], cells["x"]])
+    close = score + cells["half"].fillna(0) >= column.transform("max")
+    cells["rank"] = close.astype(int) * CLOSE
+    cells.loc[column.idxmax().dropna(), "rank"] = BEST
     # The best is chosen on validation data, where there are such, as in the table.
-    judge = validation if metric == main else metric
-    judge = judge if judge in runs else metric
-    parts = {str(arm): part.set_index("seed") for arm, part in runs.groupby("arm")}
-    tiles = []
-    for group in dict.fromkeys(place[2:] for place in cells):
-        label = ", ".join(f"{short[key]}={value}" for key, value in zip(by, group, strict=True))
-        own = {place[:2]: parts[arm.label] for place, arm in cells.items() if place[2:] == group}
-        shown = {place: part[metric] for place, part in own.items()}
-        tile = _tile(label, shown, columns, rows, smaller=lower_is_better(metric))
-        judged = {place: part[judge] for place, part in own.items()}
-        growth = exponent(judged, smaller=lower_is_better(judge))
-        tiles.append(replace(tile, growth=growth))
-    title = view.title or f"{words(metric).capitalize()} over {short[x]} and {short[y]}"
-    if len(tiles) > MOST_TILES:
-        raise UserError(f"{len(tiles)} pictures are too many: name fewer keys in by")
-    return Surface(title, metric, (short[x], columns), (short[y], rows), tiles)
-
-
-def _growth(surface: Surface) -> list[str]:
-    """What a note says of how the best y grows with x."""
-    found = []
-    for tile in surface.tiles:
-        if (b := tile.growth) is not None:
-            # Best values lie on a grid, so that seeds can agree to the last digit.
-            spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
-            found.append(f"{tile.label}: b = {b.mean:.2f} {spread}")
-    if not found:
-        return []
-    x, y = surface.x[0], surface.y[0]
-    told = f"best {y} ~ {x}^b (one fit of log {y} on log {x} a seed, 95 % t-interval over seeds)"
-    return [f"{surface.title}: {told}: {'; '.join(found)}."]
+    judge = validation if metric == main and validation in runs else metric
+    growth: dict[str, Interval] = {}
+    for label in groups:
+        own = runs.loc[runs["label"] == label, ["x", "y", "seed", judge]]
+        b = exponent(own.rename(columns={judge: "value"}), smaller=lower_is_better(judge))
+        growth |= {label: b} if b else {}
+    return Surface(
+        title=view.title or f"{words(metric).capitalize()} over {short[x]} and {short[y]}",
+        metric=metric,
+        x=short[x],
+        y=short[y],
+        columns=_values(kept, x),
+        rows=_values(kept, y),
+        cells=cells.set_index("label").loc[list(groups)].reset_index(),
+        growth=growth,
+    )
 
 
 def _values(arms: list[Arm], key: str) -> list[str]:
@@ -284,32 +261,16 @@ def _values(arms: list[Arm], key: str) -> list[str]:
     return list(dict.fromkeys(map(show, sorted((a.values[key] for a in arms), key=size_order))))
 
 
-def _tile(
-    label: str,
-    values: Mapping[tuple[str, ...], pd.Series],
-    columns: list[str],
-    rows: list[str],
-    smaller: bool,
-) -> Tile:
-    shape = (len(rows), len(columns))
-    mean, half, seeds = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, dtype=int)
-    for (column, row), series in values.items():
-        found = interval(series.to_numpy(dtype=float))
-        place = rows.index(row), columns.index(column)
-        mean[place], half[place], seeds[place] = found.mean, found.half, found.n
-    sign = -1.0 if smaller else 1.0
-    best: list[int | None] = []
-    close = np.zeros(shape, dtype=bool)
-    for x in range(len(columns)):
-        ranked = sign * mean[:, x]
-        if np.isnan(ranked).all():
-            best.append(None)
-            continue
-        top = int(np.nanargmax(ranked))
-        best.append(top)
-        close[:, x] = ranked + np.nan_to_num(half[:, x]) >= ranked[top]
-        close[top, x] = False
-    return Tile(label, mean, half, seeds, best, close)
+def _growth(surface: Surface) -> list[str]:
+    """What a note says of how the best y grows with x."""
+    found = []
+    for label, b in surface.growth.items():
+        # Best values lie on a grid, so that seeds can agree to the last digit.
+        spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
+        found.append(f"{label}: b = {b.mean:.2f} {spread}")
+    x, y = surface.x, surface.y
+    told = f"best {y} ~ {x}^b (one fit of log {y} on log {x} a seed, 95 % t-interval over seeds)"
+    return [f"{surface.title}: {told}: {'; '.join(found)}."] if found else []
 
 
 def _tradeoff(
@@ -321,30 +282,27 @@ def _tradeoff(
 ) -> Tradeoff:
     keys = list(arms[0].values)
     by = [resolve_key(key, keys) for key in view.by]
-    short = short_names(keys)
-    columns = {name: _amounts(name, study, runs, step_seconds) for name in (view.x, view.y)}
-    rows = []
-    for arm in _where(view, arms, keys):
-        mine = runs["arm"] == arm.label
-        x, y = (interval(columns[name][mine].to_numpy(dtype=float)) for name in (view.x, view.y))
-        if math.isnan(x.mean) or math.isnan(y.mean):
-            continue
-        group = ", ".join(f"{short[key]}={show(arm.values[key])}" for key in by)
-        row = {"arm": arm.label, "group": group, "seeds": min(x.n, y.n)}
-        rows.append(row | {"x": x.mean, "x_half": x.half, "y": y.mean, "y_half": y.half})
-    if not rows:
+    shown = _where(view, arms, keys)
+    groups = [_label(arm, by, short_names(keys)) for arm in shown]
+    labels = pd.Index([arm.label for arm in shown], name="arm", dtype=object)
+    points = pd.DataFrame({"group": groups}, index=labels)
+    amounts = {name: _amounts(name, study, runs, step_seconds) for name in (view.x, view.y)}
+    for place, name in (("x", view.x), ("y", view.y)):
+        found = summarise(runs.assign(amount=amounts[name]), "amount").reindex(labels)
+        points[place], points[f"{place}_half"] = found["mean"], found["half"]
+        points["seeds"] = found["n"].clip(upper=points.get("seeds"))
+    points = points.dropna(subset=["x", "y"]).reset_index()
+    if points.empty:
         raise UserError(f"no arm has both {view.x} and {view.y}")
-    clock = any(name not in runs and name != "seconds" for name in columns)
-    names = [axis(name) for name in (view.x, view.y)]
-    title = view.title or f"{names[1].capitalize()} against {names[0]}"
-    return Tradeoff(title, view.x, view.y, pd.DataFrame(rows), clock)
+    clock = any(name not in runs and name != "seconds" for name in amounts)
+    title = view.title or f"{axis(view.y).capitalize()} against {axis(view.x)}"
+    return Tradeoff(title, view.x, view.y, points, clock)
 
 
 def axis(name: str) -> str:
     """What an axis of a trade-off is called."""
-    return {"seconds": "benchmark seconds", "elapsed": "seconds on the runs' own clocks"}.get(
-        name, words(name)
-    )
+    clocks = {"seconds": "benchmark seconds", "elapsed": "seconds on the runs' own clocks"}
+    return clocks.get(name, words(name))
 
 
 def _amounts(

@@ -47,21 +47,10 @@ class Problem:
     detail: str
 
 
-@dataclass(frozen=True)
-class Histograms:
-    """One metric's histograms of one run: ``counts[i]`` lie from ``low[i]`` to ``high[i]``.
-
-    Attributes:
-        steps: ``[m]`` updates done.
-        counts: ``[m, bins]``.
-        low: ``[m]`` left edge of the first bin.
-        high: ``[m]`` right edge of the last bin.
-    """
-
-    steps: np.ndarray
-    counts: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+Histogram = tuple[np.ndarray, float, float]
+"""Counts ``[bins]``, the left edge of the first bin and the right edge of the last."""
+Histograms = dict[str, dict[str, dict[int, Histogram]]]
+"""By run, then metric, then step."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class Study:
         keys: The columns in which finished runs differ, the seed apart.
         metrics: The columns that hold metrics.
         curves: Long table ``run``, ``step``, ``metric``, ``value`` of the finished runs.
-        histograms: By run, then by metric.
+        histograms: By run, then metric, then step.
         problems: Every run that is amiss.
         warnings: Where versions, sources, device or data differ within the study.
         provenance: Distinct values of commit, versions, ... with the number of runs of each.
@@ -88,7 +77,7 @@ class Study:
     keys: list[str]
     metrics: list[str]
     curves: pd.DataFrame
-    histograms: dict[str, dict[str, Histograms]]
+    histograms: Histograms
     problems: list[Problem]
     warnings: list[str]
     provenance: dict[str, Counter[str]]
@@ -182,14 +171,23 @@ def run_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         siblings = [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"{folder}: no such folder{nearest(folder.name, siblings)}")
-    below = [p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
-    if runs := sorted(p for p in below if _is_run(p)):
+    if runs := [path for path in _below(folder) if _is_run(path)]:
         return runs
     if _is_run(folder):
         raise UserError(f"{folder} is one run; give the study's folder, {folder.parent}")
-    studies = sorted(p.name for p in below if any(map(_is_run, p.iterdir())))
+    studies = [path.name for path in study_folders(folder) if path != folder]
     hint = f"; it holds the studies {', '.join(studies[:20])}: give one" if studies else ""
     raise UserError(f"{folder}: no runs in this folder{hint}")
+
+
+def study_folders(folder: Path) -> list[Path]:
+    """The studies in a folder, by name; the folder itself where it holds no study."""
+    below = _below(folder) if folder.is_dir() and not any(map(_is_run, _below(folder))) else []
+    return [path for path in below if any(map(_is_run, _below(path)))] or [folder]
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
 
 
 def _is_run(path: Path) -> bool:
@@ -325,20 +323,20 @@ def _told_by_choice(found: list[_Run], group: str, column: list[Any]) -> bool:
     return all(len(held) == 1 for held in by_target.values())
 
 
-def _curves(found: list[_Run]) -> tuple[pd.DataFrame, dict[str, dict[str, Histograms]]]:
+def _curves(found: list[_Run]) -> tuple[pd.DataFrame, Histograms]:
     # By run, metric and step: a row that was written twice counts once, the last one wins.
     scalars: dict[tuple[int, str, int], float] = {}
-    histograms: dict[str, dict[str, Histograms]] = {}
+    histograms: Histograms = {}
     for position, run in enumerate(found):
-        pictures: dict[str, dict[int, tuple[np.ndarray, float, float]]] = defaultdict(dict)
+        own: dict[str, dict[int, Histogram]] = defaultdict(dict)
+        histograms[run.name] = own
         for row in run.rows:
             step = row.pop("step")
             for name, value in row.items():
                 if (x := number(value)) is not None:
                     scalars[position, name, step] = x
-                elif isinstance(value, dict) and (picture := _histogram(value)):
-                    pictures[name][step] = picture
-        histograms[run.name] = {name: _stack(kept) for name, kept in pictures.items()}
+                elif isinstance(value, dict) and (histogram := _histogram(value)):
+                    own[name][step] = histogram
         run.rows = []
     runs, metrics, steps = zip(*scalars, strict=True) if scalars else ((), (), ())
     names = pd.Index([run.name for run in found], dtype=object)
@@ -352,7 +350,7 @@ def _curves(found: list[_Run]) -> tuple[pd.DataFrame, dict[str, dict[str, Histog
     return pd.DataFrame(columns), histograms
 
 
-def _histogram(value: dict[str, Any]) -> tuple[np.ndarray, float, float] | None:
+def _histogram(value: dict[str, Any]) -> Histogram | None:
     low, high, counts = number(value.get("low")), number(value.get("high")), value.get("counts")
     if low is None or high is None or high < low or not isinstance(counts, list) or not counts:
         return None
@@ -363,11 +361,3 @@ def _histogram(value: dict[str, Any]) -> tuple[np.ndarray, float, float] | None:
     if held.ndim != 1 or held.dtype.kind != "i" or held.min() < 0:
         return None
     return held.astype(np.float32), low, high
-
-
-def _stack(kept: dict[int, tuple[np.ndarray, float, float]]) -> Histograms:
-    """The histograms by rising step, of those with the usual number of bins."""
-    bins = Counter(len(counts) for counts, *_ in kept.values()).most_common(1)[0][0]
-    held = [(step, *kept[step]) for step in sorted(kept) if len(kept[step][0]) == bins]
-    steps, counts, low, high = zip(*held, strict=True)
-    return Histograms(np.array(steps), np.stack(counts), np.array(low), np.array(high))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from minesweep.reporting.analyse.arms import CONTROLS
 from minesweep.reporting.analyse.report import Report
+from minesweep.reporting.read.study import Histogram
 
 SCORED, SELECTED = "train/loss_batch_histogram", "train/loss_selected_histogram"
+Pair = Mapping[str, Mapping[int, Histogram]]
+"""The two histograms of a run, by step."""
 MOST_STEPS = 40
 BINS = 48
 
@@ -44,37 +47,26 @@ def loss_histograms(report: Report, shown: Sequence[str]) -> list[LossHistogram]
         names = report.runs.loc[report.runs["arm"] == arm, "run"]
         held = [report.study.histograms.get(name, {}) for name in names]
         pairs = [h for h in held if SCORED in h and SELECTED in h]
-        shared = [set(p[m].steps.tolist()) for p in pairs for m in (SCORED, SELECTED)]
-        steps = sorted(set.intersection(*shared)) if shared else []
-        if steps:
-            steps = [steps[i] for i in thin(len(steps), MOST_STEPS)]
-            found.append(_pool(arm, steps, pairs))
+        shared = [set(pair[metric]) for pair in pairs for metric in (SCORED, SELECTED)]
+        if steps := sorted(set.intersection(*shared)) if shared else []:
+            found.append(_pool(arm, [steps[i] for i in thin(len(steps), MOST_STEPS)], pairs))
     return found
 
 
-def _pool(arm: str, steps: list[int], pairs: list[dict]) -> LossHistogram:
-    at = [[np.searchsorted(p[SCORED].steps, s) for s in steps] for p in pairs]
-    low = min(float(p[SCORED].low[i].min()) for p, i in zip(pairs, at, strict=True))
-    high = max(
-        _quantile(p[SCORED].counts[j], p[SCORED].low[j], p[SCORED].high[j], 0.999)
-        for p, i in zip(pairs, at, strict=True)
-        for j in i
+def _pool(
+    arm: str, steps: list[int], pairs: list[dict[str, dict[int, Histogram]]]
+) -> LossHistogram:
+    scored, selected = (
+        [[pair[metric][step] for step in steps] for pair in pairs] for metric in (SCORED, SELECTED)
     )
+    low = min(part[1] for run in scored for part in run)
+    high = max(_quantile(*part, 0.999) for run in scored for part in run)
     edges = np.linspace(low, high if high > low else low + 1e-6, BINS + 1)
-    counts = {
-        metric: np.mean(
-            [
-                [
-                    rebin(p[metric].counts[j], p[metric].low[j], p[metric].high[j], edges)
-                    for j in np.searchsorted(p[metric].steps, steps)
-                ]
-                for p in pairs
-            ],
-            axis=0,
-        )
-        for metric in (SCORED, SELECTED)
-    }
-    return LossHistogram(arm, edges, np.array(steps), counts[SCORED], counts[SELECTED], len(pairs))
+    means = [
+        np.mean([[rebin(*part, edges) for part in run] for run in runs], axis=0)
+        for runs in (scored, selected)
+    ]
+    return LossHistogram(arm, edges, np.array(steps), means[0], means[1], len(pairs))
 
 
 def rebin(counts: np.ndarray, low: float, high: float, edges: np.ndarray) -> np.ndarray:
@@ -91,14 +83,10 @@ def rebin(counts: np.ndarray, low: float, high: float, edges: np.ndarray) -> np.
 
 def _quantile(counts: np.ndarray, low: float, high: float, share: float) -> float:
     total = np.cumsum(counts, dtype=float)
-    if not total[-1]:
-        return float(high)
-    position = int(np.searchsorted(total, share * total[-1]))
-    return float(low + (high - low) * (position + 1) / len(counts))
+    position = int(np.searchsorted(total, share * total[-1])) + 1 if total[-1] else len(counts)
+    return float(low + (high - low) * position / len(counts))
 
 
 def thin(count: int, most: int) -> list[int]:
     """At most ``most`` of ``count`` positions, evenly, both ends kept."""
-    if count <= most:
-        return list(range(count))
-    return sorted({round(i) for i in np.linspace(0, count - 1, most)})
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})

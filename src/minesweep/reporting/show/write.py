@@ -1,18 +1,24 @@
-"""The files of a report, each written whole or not at all."""
+"""The files of a report, each written whole or not at all; and what ``--keep`` stores of it."""
 
 from __future__ import annotations
 
-import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
+from minesweep.reporting.analyse.statistics import band
 from minesweep.reporting.show import tables
-from minesweep.reporting.show.figures import all_figures, paper, png
+from minesweep.reporting.show.charts import png
+from minesweep.reporting.show.figures import all_figures, paper
 from minesweep.reporting.show.page import render
 
 if TYPE_CHECKING:
     from minesweep.reporting.analyse.report import Report
+
+_BLOCK = re.compile(r"(<!-- begin (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write(report: Report, output: Path | None = None) -> list[Path]:
@@ -32,25 +38,55 @@ def write(report: Report, output: Path | None = None) -> list[Path]:
     output = output or report.study.folder / "report"
     figures = all_figures(report)
     pictures = {f"{name}.png": png(chart) for name, chart in paper(report, figures).items()}
-    texts = {
-        "report.html": render(report, figures),
-        "report.md": markdown(report, list(pictures)),
-        "table.csv": tables.to_csv(["arm", *report.table.columns], list(report.table.itertuples())),
-        "differences.csv": tables.to_csv(
-            list(report.comparisons.columns),
-            list(report.comparisons.itertuples(index=False)),
-        ),
-        "runs.csv": tables.to_csv(
-            list(report.runs.columns), list(report.runs.itertuples(index=False))
-        ),
-    }
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        written = [_replace(output / name, text.encode()) for name, text in texts.items()]
-        written += [_replace(output / name, image) for name, image in pictures.items()]
-    except OSError as error:
-        raise UserError(f"{output}: the report cannot be written ({error.strerror})") from None
+    numbers = {f"{name}.csv": text for name, text in csv_texts(report).items()}
+    page, text = render(report, figures), markdown(report, list(pictures))
+    return _write_all(output, {"report.html": page, "report.md": text, **numbers, **pictures})
+
+
+def keep(report: Report, folder: Path) -> list[Path]:
+    """Writes what a study showed: ``<study>.md`` to read, CSV files to compute with.
+
+    Args:
+        report: The study's report.
+        folder: Where to, e.g. ``results``; a ``README.md`` beside it that has a block
+            ``<!-- begin results/<study>.md --> ... <!-- end -->`` gets the new text.
+
+    Returns:
+        What was written.
+    """
+    name, texts = report.study.name, csv_texts(report)
+    arm_of = dict(zip(report.runs["run"], report.runs["arm"], strict=True))
+    curves = band(report.study.curves, arm_of, report.settings.validation)
+    files = {f"{name}.md": summary(report), f"{name}.csv": texts.pop("table")}
+    files |= {f"{name}_{kind}.csv": text for kind, text in texts.items()}
+    if len(curves):
+        files[f"{name}_curves.csv"] = curves.to_csv(index=False, lineterminator="\n")
+    written = _write_all(folder, files)
+    readme = folder.parent / "README.md"
+    if (
+        readme.exists()
+        and (filled := fill(readme.read_text(), folder.parent)) != readme.read_text()
+    ):
+        write_atomically(readme, filled)
+        written.append(readme)
     return written
+
+
+def _write_all(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        raise UserError(f"{folder}: the report cannot be written ({error.strerror})") from None
+    return [folder / name for name in files]
+
+
+def csv_texts(report: Report) -> dict[str, str]:
+    """The tables as CSV: numbers in full, in the metric's own unit."""
+    arms = report.table.reset_index(names="arm")
+    named = {"table": arms, "differences": report.comparisons, "runs": report.runs}
+    return {name: t.to_csv(index=False, lineterminator="\n") for name, t in named.items()}
 
 
 def markdown(report: Report, pictures: list[str]) -> str:
@@ -62,14 +98,12 @@ def markdown(report: Report, pictures: list[str]) -> str:
         _section(tables.means(report)),
         escape(tables.legend(report)),
         escape(report.overview),
+        "" if report.comparisons.empty else _section(tables.differences(report)),
+        "\n".join(f"- {escape(note)}" for note in report.notes),
+        *(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
+        _section(tables.problems(report)) if report.study.problems else "",
+        _section(tables.provenance(report)),
     ]
-    if not report.comparisons.empty:
-        parts.append(_section(tables.differences(report)))
-    parts.append("\n".join(f"- {escape(note)}" for note in report.notes))
-    parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
-    if report.study.problems:
-        parts.append(_section(tables.problems(report)))
-    parts.append(_section(tables.provenance(report)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -77,9 +111,24 @@ def _section(table: tables.Table) -> str:
     return f"## {tables.escape_markdown(table.title)}\n\n{tables.to_markdown(table)}"
 
 
-def _replace(path: Path, content: bytes) -> Path:
-    """Two sweep processes may end at once: a reader sees one report or the other, never half."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
-    return path
+def summary(report: Report) -> str:
+    """The answer, the table of the main and the further measures, notes, the provenance."""
+    facts = {key: held.most_common(1)[0][0] for key, held in report.study.provenance.items()}
+    versions = [f"{key[9:]} {facts[key]}" for key in ("versions.python", "versions.torch")]
+    made = (
+        f"{len(report.runs)} runs, {facts.get('device')}, {facts.get('threads')} thread(s) each, "
+        f"{', '.join(versions)}, commit {str(facts.get('commit'))[:12]}."
+    )
+    table = tables.to_markdown(tables.means(report, report.settings.further))
+    notes = "\n".join(f"- {tables.escape_markdown(note)}" for note in [*report.notes, made])
+    return f"{tables.escape_markdown(report.headline)}\n\n{table}\n\n{notes}\n"
+
+
+def fill(readme: str, root: Path) -> str:
+    """A README whose blocks hold the texts of the result files that they name."""
+
+    def block(match: re.Match[str]) -> str:
+        path = root / match[2]
+        return match[1] + (path.read_text() if path.exists() else "") + match[3]
+
+    return _BLOCK.sub(block, readme)

@@ -1,4 +1,4 @@
-"""The README's pictures, from the stored results: ``python -m minesweep.reporting.show.pictures``.
+"""The pictures of the studies' pages, from the stored results: ``python docs/hooks/pictures.py``.
 
 Each reads one table of a study in ``results/`` and is written to ``docs/<name>.png``.
 """
