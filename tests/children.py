@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,10 +69,17 @@ def check(before: set[int]) -> None:
         pytest.fail(f"child processes outlived the test: {list(left.values())}", pytrace=False)
 
 
+def end_wandb() -> None:
+    """Ends the service of this process, if it used wandb: it would serve the tests that follow."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
 @pytest.fixture(autouse=True)
 def _no_child_outlives_its_test() -> Iterator[None]:
     before = set(descendants())
     yield
+    end_wandb()
     check(before)
 
 

@@ -84,6 +84,9 @@ def on_digits(miner: str) -> list[str]:
         mixing = ["miner.n_hard=20", "miner.s1_start=8"] if miner == "mochi" else []
         # A queue that is no multiple of the batch, and wraps around.
         return [*two_views, *mixing, "objective.queue_size=150", "objective.linear=false"]
+    if brings.endswith(".PixelCrossEntropy"):
+        small = ["dataset.source=digits", "dataset.scenes=64", "dataset.held_out=8"]
+        return ["dataset=digit_scenes", *small, "dataset.size=16", "model.widths=[8]"]
     return []
 
 

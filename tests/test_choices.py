@@ -46,6 +46,8 @@ def test_every_experiment_runs(experiment: str, tmp_path: Path) -> None:
         small += ["dataset.image_size=32", "trainer.batch_size=8", "objective.queue_size=1024"]
     elif choice(compose([f"experiment={experiment}"]), "dataset") == "mnist":
         small += ["dataset=digits"]  # 1,079 training rows: enough for n = 1024
+    elif experiment.startswith("pixels"):
+        small += ["dataset.source=digits", "dataset.scenes=32", "dataset.held_out=4"]
     assert run(compose([f"experiment={experiment}", *small]))["step"] == 2
 
 

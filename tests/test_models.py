@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from minesweep.compat import import_torchvision
+from minesweep.config.compose import compose
 from minesweep.errors import UserError
 from minesweep.models.mlp import ACTIVATIONS, MLP
 from minesweep.models.timm import Timm, check_name
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 
 def built(group: str, shape: tuple[int, ...] = (1, 8, 8), /, **changes) -> nn.Module:
     """What the trainer builds from ``conf/model/<group>.yaml``."""
-    config = OmegaConf.merge(OmegaConf.load(ROOT / f"conf/model/{group}.yaml"), changes)
+    config = OmegaConf.create({**compose([f"model={group}"]).model, **changes})
     return instantiate(config, input_shape=shape, num_classes=10)
 
 
@@ -251,6 +252,7 @@ import minesweep.models.mlp, minesweep.models.timm
 assert not {"torchvision", "timm"} & set(sys.modules)  # only a timm model needs them
 
 sys.path.insert(0, sys.argv[1])
+from minesweep.config.compose import compose
 from minesweep.compat import import_torchvision
 vision = import_torchvision()
 assert vision.parts == 1 and import_torchvision("half") is vision.half

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from children import end_wandb
 from wandb_backend import Backend
 
 API_KEY = "a" * 40  # the client checks the length alone
@@ -43,6 +44,9 @@ class WandbServer(Backend):
         super().__init__(seed)
         self.folder = folder
         self.errors: list[str] = []
+        # A status to answer everything with from now on, or "slow", or "empty".
+        self.fault: int | str | None = None
+        self._over = threading.Event()
         self._http = _HTTPServer(self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -52,9 +56,20 @@ class WandbServer(Backend):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.stop()
+
+    def stop(self) -> None:
+        """Goes away: whoever connects from now on is refused."""
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
+
+    def has_fault(self) -> bool:
+        """Whether requests are to be answered wrongly now, after the wait of a slow server."""
+        if self.fault == "slow":
+            self._over.wait()
+        return self.fault is not None
 
     def env(self, python: str = sys.executable) -> dict[str, str]:
         """The whole environment of a client process: this server, and nothing of the user's.
@@ -119,6 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self._body()
         state = self.server.state
+        if state.has_fault():
+            status = state.fault if isinstance(state.fault, int) else 200
+            self._send(status, {"errors": [{"message": "fault"}]} if status > 200 else {})
+            return
         answer: dict[str, Any] | None = {}
         with state.changed:
             if self.path == "/graphql":
@@ -163,13 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
 def wandb_server(tmp_path: Path) -> Iterator[WandbServer]:
     """A W&B server of the test's own; a fault inside it fails the test."""
 
-    def forget() -> None:
-        """End the service of this process, if it used wandb: it knows the server it began with."""
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].teardown()
-
     with WandbServer(tmp_path / "wandb_client") as server:
-        forget()
         yield server
-        forget()
+        end_wandb()
     assert not server.errors

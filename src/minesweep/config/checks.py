@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from minesweep.config.identity import batch_and_selected, choice
+from minesweep.config.identity import batch_and_selected, choice, scores_pixels
 from minesweep.errors import UserError
 from minesweep.words import check_word
 
@@ -128,6 +129,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 def check(cfg: DictConfig) -> None:
     """Raises a UserError at the first value that cannot be meant."""
     for key, (kind, low, high, optional) in NUMBERS.items():
+        if key == "miner.ratio" and choice(cfg, "miner") == "negative_ratio":
+            continue  # negatives for each positive, not a share
         _check_number(cfg, key, kind, low, high, optional)
     for key, words in WORDS.items():
         check_word(key, str(OmegaConf.select(cfg, key, default=words[0])), words)
@@ -217,6 +220,8 @@ def _check_selection(cfg: DictConfig) -> None:
                 "has not: give trainer.max_steps"
             )
         return
+    if scores_pixels(cfg):
+        return  # how many pixels there are is known with the data
     if not 1 <= k <= n:
         raise UserError(f"miner.k={k} is more than n: choose k in [1, trainer.batch_size={n}]")
     skipped = round(cfg.miner.get("skip_hardest", 0.0) * n)
@@ -242,10 +247,44 @@ class DoesNotFit(UserError):
     """The miner and the objective speak of different candidates."""
 
 
-def check_fit(cfg: DictConfig, mines: str, scores: str) -> None:
-    """Raises DoesNotFit where the miner and the objective speak of different candidates."""
-    if mines != scores:
+def check_fit(cfg: DictConfig, mines: Sequence[str], scores: str) -> None:
+    """Raises DoesNotFit where the miner and the objective speak of different candidates.
+
+    Args:
+        cfg: The configuration.
+        mines: What the miner can mine, its own candidate first.
+        scores: What the objective scores.
+    """
+    if scores not in mines:
         raise DoesNotFit(
-            f"miner={choice(cfg, 'miner')} mines a {mines}, but "
+            f"miner={choice(cfg, 'miner')} mines a {mines[0]}, but "
             f"objective={choice(cfg, 'objective')} scores a {scores}: choose another of the two"
+        )
+
+
+def check_labels(cfg: DictConfig, dimensions: int, scores: str) -> None:
+    """Raises a UserError where the data's labels are masks and the objective wants none, or not.
+
+    Args:
+        cfg: The configuration.
+        dimensions: Of the training labels: 1, or 3 of masks.
+        scores: What the objective scores.
+    """
+    masks = dimensions == 3
+    if masks and scores != "pixel":
+        raise UserError(
+            f"dataset={choice(cfg, 'dataset')} has a label for each pixel, and "
+            f"objective={choice(cfg, 'objective')} scores a {scores}: "
+            "take objective=pixel_cross_entropy and a model of pixels, such as model=unet"
+        )
+    if not masks and scores == "pixel":
+        raise UserError(
+            f"objective={choice(cfg, 'objective')} scores pixels, and "
+            f"dataset={choice(cfg, 'dataset')} has one label for each example: "
+            "take a dataset of masks, such as dataset=digit_scenes"
+        )
+    if masks and cfg.logger.embeddings.every is not None:
+        raise UserError(
+            f"logger.embeddings.every={cfg.logger.embeddings.every} shows examples by their class, "
+            "and labels of pixels give an image none: set it to null"
         )

@@ -17,6 +17,13 @@ from minesweep.sizes import chosen_k
 CAMEL = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
 """Between the words of RandomK, MLP or SiameseLSTM."""
 
+PIXELS = "minesweep.objectives.pixels."
+"""Where the objectives are whose candidates are pixels."""
+
+ADDED = {"miner.per": "batch"}
+"""Keys that came after runs had been stored, and the value that says what was computed before.
+Such a key is not part of the identity while it holds this value."""
+
 NEUTRAL = (
     "hydra",
     "paths",
@@ -49,12 +56,14 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 def identity(cfg: DictConfig) -> str:
     """64 hex digits: equal for two configurations exactly when they compute the same."""
     tree = plain(cfg)
-    for key in NEUTRAL:
+    absent = object()
+    for key in (*NEUTRAL, *ADDED):
         *parents, leaf = key.split(".")
         node = tree
         for parent in parents:
             node = node.get(parent) or {}
-        node.pop(leaf, None)
+        if node.get(leaf, absent) == ADDED.get(key, node.get(leaf, absent)):
+            node.pop(leaf, None)
     if tree.get("ckpt_path") is not None:
         tree["ckpt_path"] = file_digest(tree["ckpt_path"])
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
@@ -81,10 +90,18 @@ def choice(cfg: DictConfig, group: str) -> str:
     return re.sub(r"[^\w.-]", "_", str(name)).lower()
 
 
+def scores_pixels(cfg: DictConfig) -> bool:
+    """Whether the objective is one of ours whose candidates are pixels."""
+    return str(cfg.objective.get("_target_")).startswith(PIXELS)
+
+
 def batch_and_selected(cfg: DictConfig) -> tuple[int, int | None]:
-    """n and k; k is None where the miner selects a changing number."""
+    """n and k; k is None where the miner selects a changing number.
+
+    Where pixels are selected, each image of the n goes backward.
+    """
     n = cfg.trainer.batch_size
-    if choice(cfg, "miner") == "all":
+    if choice(cfg, "miner") == "all" or scores_pixels(cfg):
         return n, n
     if "refresh" in cfg.miner:
         return n, n  # an index miner's k is a number of neighbours; all of its pairs are selected

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 
-from minesweep.datasets.base import Data, Dataset
-from minesweep.datasets.options import Options
-from minesweep.datasets.prepare import Images, prepare, split
+from minesweep.datasets.base import Data
+from minesweep.datasets.prepare import ArrayDataset, Images, prepare, split
 
 
-class Digits(Dataset):
+class Digits(ArrayDataset):
     """Handwritten digits, 1 x 8 x 8, 17 grey levels: 1,079 for training, 359 and 359 held out.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
     Machine Learning Repository, 1998 (its test set, as scikit-learn carries it).
 
-    Args:
-        normalize: See :class:`~minesweep.datasets.options.Options`, as for all of these.
-        label_noise: Share in [0, 1].
-        limit: Training rows at most.
-        split_seed: Fixes splits and noise.
-        held_out_classes: Class indices for validation and test alone.
-
-    Raises:
-        UserError: An argument is out of range.
+    The arguments are those of :class:`~minesweep.datasets.prepare.ArrayDataset`.
     """
 
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
-
-    def __init__(
-        self,
-        *,
-        normalize: str = "unit",
-        label_noise: float = 0.0,
-        limit: int | None = None,
-        split_seed: int = 0,
-        held_out_classes: Sequence[int] = (),
-    ) -> None:
-        self.options = Options(normalize, label_noise, limit, split_seed, held_out_classes)
-        self.options.check_held_out(len(self.class_names))
 
     def load(self, data_dir: Path) -> Data:
         """Reads the digits out of scikit-learn; ``data_dir`` is not looked at."""

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from minesweep.datasets.base import Data, Dataset
+from minesweep.datasets.base import Data
 from minesweep.datasets.download import DownloadError, download, md5
 from minesweep.datasets.idx import IdxError, read_idx
-from minesweep.datasets.options import Options
-from minesweep.datasets.prepare import Images, prepare, split
+from minesweep.datasets.prepare import ArrayDataset, Images, prepare, split
 from minesweep.errors import UserError
 
 
-class Mnist(Dataset):
+class Mnist(ArrayDataset):
     """Handwritten digits, 1 x 28 x 28: 55,000 for training, 5,000 for validation, 10,000 test.
 
     The test split is the official one. Files lie as torchvision lays them, packed or not:
     ``<data_dir>/MNIST/raw/train-images-idx3-ubyte[.gz]`` and three more.
 
-    Args:
-        normalize: See :class:`~minesweep.datasets.options.Options`, as for all of these.
-        label_noise: Share in [0, 1].
-        limit: Training rows at most.
-        split_seed: Fixes splits and noise.
-        held_out_classes: Class indices for validation and test alone.
-
-    Raises:
-        UserError: An argument is out of range.
+    The arguments are those of :class:`~minesweep.datasets.prepare.ArrayDataset`.
     """
 
     folder: ClassVar[str] = "MNIST"
@@ -50,18 +40,6 @@ class Mnist(Dataset):
     official: ClassVar[dict[str, int]] = {"train": 60_000, "t10k": 10_000}
     validation: ClassVar[int] = 5_000
     """How many of the official training rows are held out."""
-
-    def __init__(
-        self,
-        *,
-        normalize: str = "unit",
-        label_noise: float = 0.0,
-        limit: int | None = None,
-        split_seed: int = 0,
-        held_out_classes: Sequence[int] = (),
-    ) -> None:
-        self.options = Options(normalize, label_noise, limit, split_seed, held_out_classes)
-        self.options.check_held_out(len(self.class_names))
 
     def load(self, data_dir: Path) -> Data:
         """Reads the four files, or first downloads those that are missing."""

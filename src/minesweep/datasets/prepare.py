@@ -4,21 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from minesweep.datasets.base import Data, Split
+from minesweep.datasets.base import Data, Dataset, Split
 from minesweep.datasets.options import Options
 from minesweep.seeding import generator
 
 
+class ArrayDataset(Dataset):
+    """What datasets of arrays that are held in memory share.
+
+    Args:
+        normalize: See :class:`~minesweep.datasets.options.Options`, as for all of these.
+        label_noise: Share in [0, 1].
+        limit: Training rows at most.
+        split_seed: Fixes splits and noise.
+        held_out_classes: Class indices for validation and test alone.
+
+    Raises:
+        UserError: An argument is out of range.
+    """
+
+    class_names: ClassVar[Sequence[str]] = ()
+    """Empty where only the file knows the classes."""
+
+    def __init__(
+        self,
+        *,
+        normalize: str = "unit",
+        label_noise: float = 0.0,
+        limit: int | None = None,
+        split_seed: int = 0,
+        held_out_classes: Sequence[int] = (),
+    ) -> None:
+        self.options = Options(normalize, label_noise, limit, split_seed, held_out_classes)
+        if self.class_names:
+            self.options.check_held_out(len(self.class_names))
+
+
 @dataclass(frozen=True)
 class Images:
-    """Raw examples.
+    """Raw examples, images or others.
 
     Attributes:
-        pixels: ``[N, channels, height, width]`` uint8.
+        pixels: ``[N, channels, height, width]`` uint8, or ``[N, ...]`` of another type.
         labels: ``[N]`` int64.
     """
 
@@ -80,7 +112,7 @@ def prepare(
     val: Images,
     test: Images,
     *,
-    maximum: int,
+    maximum: int | None,
     class_names: Sequence[str],
     options: Options,
 ) -> Data:
@@ -90,12 +122,13 @@ def prepare(
         train: What ``limit``, ``label_noise`` and the statistics of ``zscore`` look at.
         val: Left alone but for the scale, and for ``held_out_classes``.
         test: Left alone but for the scale, and for ``held_out_classes``.
-        maximum: The largest value that a pixel can have, e.g. 255.
+        maximum: The largest value that a pixel can have, e.g. 255; None where values have no
+            known bounds: ``unit`` then scales those of the training split to [0, 1].
         class_names: One name for each class.
         options: See :class:`Options`.
 
     Returns:
-        Splits of float32 ``[N, channels, height, width]`` and int64 labels.
+        Splits of float32 inputs in the shape of the raw ones, and int64 labels.
     """
     held = torch.tensor(list(options.held_out_classes), dtype=torch.long)
     if len(held):
@@ -130,12 +163,24 @@ def prepare(
     )
 
 
-def _affine(pixels: Tensor, maximum: int, normalize: str) -> tuple[Tensor, Tensor]:
-    """``(x - offset) * scale`` per channel, as ``[C, 1, 1]`` float32."""
+def _affine(pixels: Tensor, maximum: int | None, normalize: str) -> tuple[Tensor, Tensor]:
+    """``(x - offset) * scale`` per channel or feature, as float32 ``[C, 1, ...]``."""
     channels = pixels.shape[1]
-    offset = torch.zeros(channels, dtype=torch.float64)
-    deviation = torch.full((channels,), float(maximum), dtype=torch.float64)
     if normalize == "zscore":
-        offset, deviation = channel_moments(pixels)
-        deviation[deviation == 0] = 1.0  # a channel of one value becomes zeros
-    return offset.float().view(-1, 1, 1), (1 / deviation).float().view(-1, 1, 1)
+        if pixels.dtype == torch.uint8 and pixels.ndim == 4:
+            offset, deviation = channel_moments(pixels)
+        else:
+            rest = [dim for dim in range(pixels.ndim) if dim != 1]
+            values = pixels.double()
+            offset, deviation = values.mean(rest), values.std(rest, correction=0)
+    elif maximum is None and normalize == "unit":
+        low, high = (bound.double() for bound in pixels.aminmax())
+        offset, deviation = low.expand(channels), (high - low).expand(channels)
+    else:
+        offset = torch.zeros(channels, dtype=torch.float64)
+        deviation = torch.full((channels,), float(maximum or 1), dtype=torch.float64)
+    # A channel of one value becomes zeros; rounding leaves it a deviation, too.
+    constant = deviation <= 1e-12 * offset.abs()
+    deviation = deviation.masked_fill(constant, 1.0)
+    shape = (-1, *[1] * (pixels.ndim - 2))
+    return offset.float().view(shape), (1 / deviation).float().view(shape)

@@ -7,3 +7,5 @@ from minesweep.miners.base import Miner
 
 class All(Miner):
     """Learns from all n examples of a uniform batch: every hook as the contract has it."""
+
+    also = ("pixel",)

@@ -3,7 +3,7 @@
 A training step decides what the update learns from at two points. Before the forward pass
 a miner **proposes** candidates that are worth scoring; the objective **scores** them with
 the model; afterwards the miner **selects** those that the update learns from. A candidate
-is an example, a pair, a negative in the batch or a negative in the queue. How each system
+is an example, a pixel, a pair, a negative in the batch or a negative in the queue. How each system
 fits the four hooks of :class:`Miner`:
 
 =====================  ==============  ===============================  ============================
@@ -13,6 +13,7 @@ miner                  candidate       propose                          select
 ``random_k``           example         uniform batch of n, k of it      all that was proposed
 ``ohem``               example         uniform batch of n (default)     the k of highest loss
 ``selective_backprop``  example        uniform batch of n (default)     by chance, percentile ^ beta
+threshold, ratio       pixel           uniform batch of n (default)     by probability, or 3 : 1
 random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (default)
                                        ``pool.encode`` every R steps
 closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
@@ -29,6 +30,9 @@ batch or in the queue exist only once the encoder has run, so their miners work 
 known duplicates and the query's own image, ``positive`` carries each query's positive) and
 ``extend``. Weights, not indices, because a mean negative and a closest negative are
 both weights over the same scores.
+
+Miners of examples mine pixels too: their scores are then ``[n, H, W]``, and ``valid`` is False
+where a pixel has no label.
 
 Chance is stateless: :meth:`Miner.generator` gives the generator of (seed, purpose, step), so
 a resumed run draws what the undisturbed one would have drawn, and what a step draws does not
@@ -59,14 +63,15 @@ class Pool:
 
     Attributes:
         size: How many examples there are, N.
-        labels: ``[N]`` class indices.
-        batch_size: How many candidates a step scores, n.
+        labels: ``[N]`` class indices; ``[N, H, W]`` of pixels.
+        batch_size: How many examples a step scores, n.
         seed: The run's seed.
         steps: How many steps the run takes.
         encode: Maps ``[m]`` rows to ``[m, dim]`` embeddings of the present model, without
             gradient, in evaluation mode.
         lengths: ``[N]`` how long each example is; None where all are equal.
         bucket: How many batches are sorted by length together; 1 for none.
+        candidate: What the objective scores; see :attr:`Miner.candidate`.
     """
 
     size: int
@@ -77,6 +82,7 @@ class Pool:
     encode: Callable[[Tensor], Tensor]
     lengths: Tensor | None = None
     bucket: int = 1
+    candidate: str = "example"
 
     @property
     def device(self) -> torch.device:
@@ -94,6 +100,7 @@ class Context(TypedDict, total=False):
         labels: Class indices of the same.
         queue_labels: ``[K]`` class indices of the queue's entries.
         valid: Bool, shaped like the scores: False where a candidate must never be selected.
+        probability: Of the true class of each pixel, shaped like the scores.
         positive: ``[B]`` score of each query's positive (batch and queue negatives).
         dim: Of the embeddings that the scores come from.
     """
@@ -104,6 +111,7 @@ class Context(TypedDict, total=False):
     labels: Tensor
     queue_labels: Tensor
     valid: Tensor
+    probability: Tensor
     positive: Tensor
     dim: int
 
@@ -121,13 +129,21 @@ class Miner(nn.Module):
     """
 
     candidate: ClassVar[str] = "example"
-    """What it mines: ``example``, ``pair``, ``batch_negative`` or ``queue_negative``."""
+    """What it mines: ``example``, ``pixel``, ``pair``, ``batch_negative`` or ``queue_negative``."""
+
+    also: ClassVar[tuple[str, ...]] = ()
+    """What else it can mine: ``pixel``, for miners of examples that take ``[n, H, W]`` scores."""
 
     def __init__(self, *, start: float = 0.0, end: float = 1.0, interrupt: int = 0) -> None:
         super().__init__()
         self.start, self.end, self.interrupt = start, end, interrupt
         self._seed = 0
         self._steps: int | None = None
+
+    @classmethod
+    def mines(cls) -> tuple[str, ...]:
+        """All kinds of candidates that it can mine."""
+        return cls.candidate, *cls.also
 
     def setup(self, pool: Pool) -> None:
         """Called once, before the first step and before a checkpoint is loaded.
@@ -194,7 +210,7 @@ class Miner(nn.Module):
 
         Args:
             scores: Detached; a larger score is a harder candidate. ``[n]`` for examples and
-                pairs, ``[B, m]`` for negatives.
+                pairs, ``[n, H, W]`` for pixels, ``[B, m]`` for negatives.
             **context: See :class:`Context`.
 
         Returns:

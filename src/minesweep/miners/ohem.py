@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-import torch
 from torch import Tensor
 
 from minesweep.errors import UserError
-from minesweep.miners.base import Context, Miner
+from minesweep.miners.base import Context, Miner, Pool
+from minesweep.miners.pixels import BATCH, check_per, check_pool, grouped, window
 from minesweep.sizes import chosen_k
 
 
@@ -21,35 +21,49 @@ class Ohem(Miner):
         skip_hardest: Share of the n that is passed over at the hard end, in [0, 1): the
             selection is then the window of ranks ``[skip_hardest * n, skip_hardest * n + k)``,
             a guard against wrong labels, whose losses are the highest.
+        per: Of pixels: whether n are those of the ``batch`` or of each ``image``. Pixels without a
+            label are not counted.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
+
+    also = ("pixel",)
 
     def __init__(
         self,
         k: int | None = None,
         ratio: float | None = 0.75,
         skip_hardest: float = 0.0,
+        per: str = BATCH,
         **schedule: Any,
     ) -> None:
         super().__init__(**schedule)
         self.k, self.ratio, self.skip_hardest = k, ratio, skip_hardest
+        self.per = check_per(per)
+
+    def setup(self, pool: Pool) -> None:
+        super().setup(pool)
+        check_pool(self.per, pool)
 
     def select(self, scores: Tensor, **context: Unpack[Context]) -> Tensor:
-        """Weights 1 for the selected and 0 for the others, shaped like ``scores`` ``[n]``.
+        """Weights 1 for the selected and 0 for the others, shaped like ``scores``.
 
-        Of equal losses the one that stands first in the batch counts as harder.
+        Of equal losses the one that stands first in the batch counts as harder. Where fewer than k
+        pixels have a label, those are selected.
+
+        Args:
+            scores: ``[n]`` losses, or ``[n, H, W]`` of pixels.
+            **context: ``valid`` is False at pixels without a label.
 
         Raises:
             UserError: There are fewer than k candidates.
         """
-        n = len(scores)
-        k = chosen_k(n, self.k, self.ratio)
-        first = round(self.skip_hardest * n)
+        first, k = self._window(n := grouped(scores, self.per).shape[1])
         if first + k > n:
             raise UserError(f"k={k} after the hardest {first} is more than the n={n} candidates")
-        # A stable sort, not topk, whose order among equal losses is left open.
-        hardest = torch.argsort(scores, descending=True, stable=True)
-        return torch.zeros_like(scores).index_fill_(0, hardest[first : first + k], 1)
+        return window(scores, context.get("valid"), self.per, self._window)
+
+    def _window(self, n: int) -> tuple[int, int]:
+        return round(self.skip_hardest * n), chosen_k(n, self.k, self.ratio)
 
     def selected(self, n: int) -> int | None:
         return chosen_k(n, self.k, self.ratio) if type(self).select is Ohem.select else None

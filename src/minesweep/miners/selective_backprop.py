@@ -19,9 +19,12 @@ class SelectiveBackprop(Miner):
 
     Args:
         beta: Exponent; 0 keeps everything.
-        history: How many losses are remembered.
+        history: How many losses are remembered. Of a batch of more (pixels), so many are, evenly
+            spaced.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
+
+    also = ("pixel",)
 
     losses: Tensor
     written: Tensor
@@ -38,20 +41,30 @@ class SelectiveBackprop(Miner):
         self.to(pool.device)
 
     def select(self, scores: Tensor, **context: Unpack[Context]) -> Tensor:
-        """Weights 1 for the kept and 0 for the others, shaped like ``scores`` ``[n]``."""
-        self._remember(scores)
-        known = self.written.clamp(max=len(self.losses))
+        """Weights 1 for the kept and 0 for the others, shaped like ``scores``.
+
+        Args:
+            scores: ``[n]`` losses, or ``[n, H, W]`` of pixels.
+            **context: ``valid`` is False at pixels without a label; ``step``.
+        """
+        valid = context.get("valid")
+        self._remember(scores if valid is None else scores[valid])
+        known = self.written.clamp(min=1, max=len(self.losses))
         rank = torch.searchsorted(self.losses.sort().values, scores.float(), right=True)
         chance = (rank / known).clamp(max=1) ** self.beta
         draw = torch.rand(
-            len(scores),
+            scores.shape,
             generator=self.generator(context.get("step", 0), scores.device),
             device=scores.device,
         )
-        return (draw < chance).to(scores.dtype)
+        kept = draw < chance
+        return (kept if valid is None else kept & valid).to(scores.dtype)
 
     def _remember(self, scores: Tensor) -> None:
-        recent = scores[-len(self.losses) :].float()
+        recent = scores.flatten().float()
+        if len(recent) > len(self.losses):
+            spaced = torch.linspace(0, len(recent) - 1, len(self.losses), device=recent.device)
+            recent = recent[spaced.round().long()]
         places = (self.written + torch.arange(len(recent), device=scores.device)) % len(self.losses)
         self.losses[places] = recent
         self.written += len(recent)

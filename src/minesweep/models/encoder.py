@@ -25,12 +25,9 @@ class Encoder(Timm):
         hidden: Units of the head's hidden layer; None for as many as there are features, as
             in MoCo-v2 (arXiv 2003.04297).
         activation: Between the head's two layers.
-        pretrained: See :class:`~minesweep.models.timm.Timm`, as for the rest.
-        image_size: As there.
-        in_chans: As there.
         input_shape: ``(channels, height, width)`` of the data.
         num_classes: Not looked at: an embedding knows no classes.
-        **settings: Further keywords of ``timm.create_model``.
+        **network: See :class:`~minesweep.models.timm.Timm`.
 
     Maps ``[n, channels, height, width]`` to ``[n, dim]``.
     """
@@ -41,23 +38,17 @@ class Encoder(Timm):
         dim: int = 128,
         hidden: int | None = None,
         activation: str = "relu",
-        pretrained: bool = False,
-        image_size: int | None = None,
-        in_chans: int | None = None,
         *,
         input_shape: Sequence[int],
         num_classes: int,
-        **settings: Any,
+        **network: Any,
     ) -> None:
         check_word("model.activation", activation, ACTIVATIONS)
         super().__init__(
             name,
-            pretrained,
-            image_size,
-            in_chans,
             input_shape=input_shape,
             num_classes=0,  # timm's word for pooled features
-            **settings,
+            **network,
         )
         self.net.eval()
         with torch.no_grad():

@@ -46,13 +46,15 @@ class Outcome:
 
     Attributes:
         loss: Scalar, with a gradient.
-        scores: Detached scores of the candidates; ``[n]`` for examples and pairs. Where they are
+        scores: Detached scores of the candidates; ``[n]`` for examples and pairs, ``[n, H, W]`` for
+            pixels. Where they are
             the negatives in a queue, and too many to keep, ``[B]`` losses of their queries.
         weights: What was selected, shaped like ``scores``.
         details: Further tensors by name for :meth:`Objective.mined`; not read elsewhere.
         metrics: Further scalars of the batch, by their full name; read at logged steps only,
             so they stay tensors.
         scored: How many candidates went through the model to be scored; None for all.
+        valid: Bool, shaped like the scores: False at what has no label (pixels); None for all.
     """
 
     loss: Tensor
@@ -61,6 +63,7 @@ class Outcome:
     metrics: dict[str, Tensor] = field(default_factory=dict)
     scored: int | None = None
     details: dict[str, Tensor] = field(default_factory=dict)
+    valid: Tensor | None = None
 
 
 class Objective(nn.Module):
@@ -71,7 +74,7 @@ class Objective(nn.Module):
     """
 
     candidate: ClassVar[str] = "example"
-    """What it scores: ``example``, ``pair``, ``batch_negative`` or ``queue_negative``."""
+    """What it scores; see :attr:`minesweep.miners.base.Miner.candidate`."""
 
     monitor: ClassVar[str] = "val/accuracy"
     """The validation metric by which the best checkpoint is chosen; larger is better."""

@@ -10,17 +10,21 @@ steps of the histograms, and the tracker writes it to ``mined.jsonl``. An object
   training split (``row/negative``); -1 for one that has no row, such as a mix;
 - any other tensor is for the objective's own ``mined``.
 
+One whose scores are ``[n, H, W]`` of pixels uses :func:`hardest_images`, which keeps masks.
 One whose scores are a matrix of anchors and negatives uses :func:`hardest_negatives`.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from minesweep.datasets.base import Batch
@@ -41,22 +45,35 @@ class Mined:
             there; ``rank`` is the place among all that were scored, from 0.
         parts: Of examples that consist of two (a pair of sentences), by role: ``[m]`` which of
             the two is meant.
+        masks: Of pixels, by name (``prediction``, ``selected``): ``[m, H, W]`` integers, 0 to 255.
     """
 
     scored: int
     rows: dict[str, Tensor]
     values: dict[str, Tensor]
     parts: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
 
     def record(self, step: int) -> dict[str, Any]:
-        """As a line of ``mined.jsonl``: lists, six digits, None for what is not finite."""
+        """As a line of ``mined.jsonl``: lists, six digits, None for what is not finite.
+
+        Masks are there where there are some: PNG files in base64.
+        """
+        masks = {name: [_png(mask) for mask in held] for name, held in self.masks.items()}
         return {
             "step": step,
             "scored": self.scored,
             "rows": {role: rows.tolist() for role, rows in self.rows.items()},
             "values": {name: _plain(values) for name, values in self.values.items()},
             "parts": {role: parts.tolist() for role, parts in self.parts.items()},
+            **({"masks": masks} if masks else {}),
         }
+
+
+def _png(mask: Tensor) -> str:
+    out = io.BytesIO()
+    Image.fromarray(mask.to(torch.uint8).cpu().numpy()).save(out, format="png", optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
 
 
 def _plain(values: Tensor) -> list[Any]:
@@ -96,6 +113,34 @@ def hardest(
     if "example" in roles and len(roles) > 1:
         roles = {"query": roles.pop("example"), **roles}
     return Mined(len(scores), roles, values)
+
+
+def hardest_images(
+    batch: Batch, scores: Tensor, weights: Tensor, valid: Tensor, prediction: Tensor, most: int
+) -> Mined:
+    """The ``most`` images of highest mean score.
+
+    Args:
+        batch: Rows ``[n]``.
+        scores: ``[n, H, W]``.
+        weights: ``[n, H, W]``; above 0 is selected.
+        valid: ``[n, H, W]``, False without a label.
+        prediction: ``[n, H, W]`` class indices.
+        most: How many.
+    """
+    labelled = valid.flatten(1).sum(1)
+    mean = scores.where(valid, 0).flatten(1).sum(1) / labelled.clamp(min=1)
+    order = mean.nan_to_num(torch.inf).argsort(descending=True, stable=True)[:most]
+    selected = (weights > 0) & valid
+    chosen = selected.flatten(1).sum(1)
+    values = {
+        "score": mean[order].float(),
+        "rank": torch.arange(len(order), device=order.device),
+        "selected": chosen[order] > 0,
+        "selected_share": (chosen / labelled.clamp(min=1))[order],
+    }
+    masks = {"prediction": prediction[order], "selected": selected[order]}
+    return Mined(len(scores), {"example": batch.rows[order]}, values, masks=masks)
 
 
 def hardest_negatives(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 DASH = "\N{EN DASH}"
 """Stands for a value that there is not."""
-_SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
+_SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|iou|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
 _WORDS = {"samples/backward": "samples backpropagated", "samples/forward": "samples scored"}
 _LOWER = re.compile(r"loss|error|seconds|perplexity|^steps to ")
 

@@ -191,7 +191,7 @@ class Planner:
 
             find_user_code()
             objective = build(cfg, "objective")
-            check_fit(cfg, build(cfg, "miner").candidate, objective.candidate)
+            check_fit(cfg, build(cfg, "miner").mines(), objective.candidate)
             self._fitting[pair] = objective
 
     def _early_terminate(self) -> list[str]:

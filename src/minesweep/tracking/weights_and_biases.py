@@ -7,6 +7,10 @@ import netrc
 import os
 import secrets
 import socket
+import time
+import warnings
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlparse
@@ -17,10 +21,13 @@ from omegaconf import DictConfig
 
 from minesweep.config.identity import batch_and_selected, choice, plain, run_name
 from minesweep.datasets.base import Data
+from minesweep.tracking.background import Background
 from minesweep.tracking.journal import Histogram, Row
 
 MOST_STEPS = 5
 """Of which what was mined is sent: each takes as many pictures as logger.mined says."""
+SHARE_OF_UPLOAD = 0.6
+"""Of the time at the end, how much W&B itself has to upload what is left."""
 
 
 class WeightsAndBiases:
@@ -28,29 +35,53 @@ class WeightsAndBiases:
 
     ``wandb.config`` holds the whole tree under the one key ``cfg`` and a few plain aliases: a
     sweep over the group ``miner`` would overwrite a bare ``miner`` node with its choice.
+
+    Nothing that W&B does stops or delays the training. All calls after the start are made on
+    another thread. :meth:`finish` waits ``logger.wandb.finish_timeout`` seconds at most, and warns
+    once if W&B did not take everything.
     """
 
     def __init__(self, cfg: DictConfig, folder: Path, step: int = 0) -> None:
         import wandb
 
         self._wandb = wandb
+        self._limit = float(cfg.logger.wandb.finish_timeout)
+        self._problems: list[str] = []
         # An agent names the run it wants; otherwise the folder's own run goes on.
-        run_id = os.environ.get("WANDB_RUN_ID") or _kept_id(folder) or secrets.token_hex(4)
-        _keep(folder, {"id": run_id})
+        self.id = os.environ.get("WANDB_RUN_ID") or _kept_id(folder) or secrets.token_hex(4)
+        _keep(folder, {"id": self.id})
+        self._run = self._start(cfg, folder)
+        if self._run is not None and self._run.url:  # not offline
+            _keep(folder, {"id": self.id, "url": self._run.url})
+        # Rows up to here are with W&B already; it would refuse them with a warning each.
+        self._last = step
+        self._known = max(self._run.starting_step, 0) if step and self._run is not None else 0
+        self._calls = Background("wandb")
+        self._mined: tuple[list[Row], Data] | None = None
+
+    def _start(self, cfg: DictConfig, folder: Path) -> Any:
+        """The W&B run; an offline one if W&B refuses it, or None if that fails, too."""
+        wandb, name = self._wandb, run_name(cfg)
         n, k = batch_and_selected(cfg)
-        name = run_name(cfg)
-        self._run = wandb.init(
-            project=cfg.logger.wandb.project,
-            entity=cfg.logger.wandb.entity,
-            mode=mode(),
-            id=run_id,
-            resume="allow",
-            name=os.environ.get("WANDB_NAME") or name,
-            group=os.environ.get("WANDB_RUN_GROUP") or f"{cfg.study}/{name.rsplit('-s', 1)[0]}",
-            tags=[choice(cfg, "dataset"), choice(cfg, "model"), *cfg.logger.wandb.tags],
-            job_type="train",
-            dir=folder,
-            config={
+        settings = {
+            "init_timeout": 20,
+            "console": "off",
+            "silent": True,
+            "finish_timeout": self._limit * SHARE_OF_UPLOAD,
+            "finish_timeout_raises": True,
+        }
+        known = wandb.Settings.model_fields  # older versions have no limit of their own
+        arguments = {
+            "project": cfg.logger.wandb.project,
+            "entity": cfg.logger.wandb.entity,
+            "id": self.id,
+            "resume": "allow",
+            "name": os.environ.get("WANDB_NAME") or name,
+            "group": os.environ.get("WANDB_RUN_GROUP") or f"{cfg.study}/{name.rsplit('-s', 1)[0]}",
+            "tags": [choice(cfg, "dataset"), choice(cfg, "model"), *cfg.logger.wandb.tags],
+            "job_type": "train",
+            "dir": folder,
+            "config": {
                 "cfg": plain(cfg),
                 "study": cfg.study,
                 "miner_name": choice(cfg, "miner"),
@@ -58,29 +89,70 @@ class WeightsAndBiases:
                 "k": k,
                 "seed": cfg.seed,
             },
-            settings=wandb.Settings(init_timeout=20, console="off", silent=True),
-        )
-        self.id = run_id
-        if self._run.url:  # not offline
-            _keep(folder, {"id": run_id, "url": self._run.url})
-        # Rows up to here are with W&B already; it would refuse them with a warning each.
-        self._last = step
-        self._known = max(self._run.starting_step, 0) if step else 0
+            "settings": wandb.Settings(**{k: v for k, v in settings.items() if k in known}),
+        }
+        for way in (mode(), "offline"):
+            try:
+                wandb.setup()
+                # What W&B has to say goes into one warning at the end.
+                wandb.termsetup(wandb.Settings(silent=True), _Notes(self._problems))
+                return wandb.init(mode=way, **arguments)
+            except Exception as error:
+                self._problems.append(f"{type(error).__name__}: {error}")
+        return None
 
     def log(self, row: Row) -> None:
         self._last = row["step"]
-        if self._last < self._known:
-            return
+        if self._last >= self._known:
+            self._calls.put(partial(self._log, row))
+
+    def _log(self, row: Row) -> None:
         values = {name: self._convert(value) for name, value in row.items() if name != "step"}
         self._run.log(values, step=row["step"])
 
     def showcase(self, records: list[Row], data: Data) -> None:
-        """Logs what was mined at some of the steps as one table, with pictures or texts.
+        """Has what was mined at some of the steps logged as one table, with pictures or texts.
 
         Args:
             records: Lines of ``mined.jsonl``.
             data: What their rows are of.
         """
+        self._mined = (records, data)
+
+    def finish(self, summary: Row | None, exit_code: int) -> None:
+        """Closes the W&B run within the time limit; warns if W&B did not take everything."""
+        began = time.monotonic()
+        if self._run is not None:
+            if summary:
+                self._calls.put(partial(self._run.summary.update, summary))
+            if self._mined:
+                self._calls.put(partial(self._log_mined, *self._mined))
+            self._calls.close(self._limit * (1 - SHARE_OF_UPLOAD) / 2)
+            closing = Background("wandb-finish")
+            closing.put(partial(self._run.finish, exit_code=exit_code))
+            answered = closing.close(began + self._limit - time.monotonic())
+            if not answered or not isinstance(closing.error, TimeoutError | None):
+                end_service(self._wandb)
+            self._judge(answered, closing.error)
+        self._wandb.termsetup(self._wandb.Settings(), None)
+        if self._problems:
+            send = f"wandb sync {Path(self._run.dir).parent}" if self._run else "wandb sync"
+            warnings.warn(
+                f"W&B did not take all of this run ({' '.join(self._problems[0].split())[:200]}). "
+                f"The run's own record is whole. Send it later: {send}",
+                stacklevel=2,
+            )
+
+    def _judge(self, answered: bool, error: Exception | None) -> None:
+        """Adds what went wrong at the end to the problems."""
+        if self._calls.error is not None:
+            self._problems.append(f"{type(self._calls.error).__name__}: {self._calls.error}")
+        if not answered or isinstance(error, TimeoutError):
+            self._problems.insert(0, f"no answer within {self._limit:g} seconds")
+        elif error is not None:
+            self._problems.append(f"{type(error).__name__}: {error}")
+
+    def _log_mined(self, records: list[Row], data: Data) -> None:
         from minesweep.datasets.show import shown
 
         records = records[:: -(-len(records) // MOST_STEPS)] if records else []
@@ -116,10 +188,37 @@ class WeightsAndBiases:
             )
         return value
 
-    def finish(self, summary: Row | None, exit_code: int) -> None:
-        if summary:
-            self._run.summary.update(summary)
-        self._run.finish(exit_code=exit_code)
+
+class _Notes:
+    """Takes what W&B would print; keeps what says that data did not arrive."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self._problems = problems
+
+    def info(self, text: str) -> None:
+        """Progress is of no interest."""
+
+    def warning(self, text: str) -> None:
+        if "wandb sync" in text:
+            self._problems.append(text.rpartition("WARNING ")[2].partition(". ")[0])
+
+    error = warning
+
+
+def end_service(wandb: Any) -> None:
+    """Ends a service process that hangs or has died, for which Python would wait at its end."""
+    with suppress(Exception):  # W&B has no public way to do this
+        service = wandb.sdk.wandb_setup.singleton()._connection._proc._process
+        service.kill()
+        service.wait()
+
+    def forget() -> None:
+        with suppress(SystemExit):  # with the exit status of the service
+            wandb.teardown()
+
+    teardown = Background("wandb-teardown")
+    teardown.put(forget)
+    teardown.close(5)
 
 
 Mode = Literal["online", "offline", "disabled", "shared"]

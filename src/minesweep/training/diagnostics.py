@@ -32,7 +32,8 @@ class Diagnostics(nn.Module):
     backward_samples: Tensor
     examples: Tensor
     """``[N, 3]`` of each training row over the run, where candidates are examples: how often it was
-    scored, how often selected, and the sum of its losses."""
+    scored, how often selected, and the sum of its losses. Of pixels, an image counts as selected by
+    the share of its pixels that were, and its loss is their mean."""
 
     def __init__(self, split: Split, num_classes: int, processes: int = 1) -> None:
         super().__init__()
@@ -62,6 +63,9 @@ class Diagnostics(nn.Module):
         if isinstance(outcome.weights, Mapping):
             self.backward_samples += len(outcome.scores) * self.processes
             return
+        if outcome.valid is not None:
+            self._count_images(outcome.scores, outcome.weights, outcome.valid, batch)
+            return
         selected = outcome.weights > 0
         self.backward_samples += selected.sum()
         if batch.rows.dim() != 1:
@@ -70,6 +74,17 @@ class Diagnostics(nn.Module):
         self.last[batch.rows] = selected.to(torch.uint8) + PASSED
         scores = outcome.scores.float()
         seen = torch.stack([torch.ones_like(scores), selected.float(), scores], 1)
+        self.examples.index_add_(0, batch.rows, seen)
+
+    def _count_images(self, scores: Tensor, weights: Tensor, valid: Tensor, batch: Batch) -> None:
+        # The pixels of an image share one graph: each image goes backward, whatever is selected.
+        self.backward_samples += len(scores) * self.processes
+        pixels = valid.flatten(1).sum(1).clamp(min=1)
+        share, loss = (
+            values.where(valid, 0).flatten(1).sum(1) / pixels
+            for values in ((weights > 0).float(), scores.float())
+        )
+        seen = torch.stack([torch.ones_like(loss), share, loss], 1)
         self.examples.index_add_(0, batch.rows, seen)
 
     @torch.no_grad()
@@ -101,12 +116,15 @@ class Diagnostics(nn.Module):
             # The seed's own metric: the mean over all training batches since step 0.
             values["train/accuracy_running"] = self.accuracy_sum / self.accuracy_steps
         if not isinstance(outcome.weights, Mapping):
-            values |= self._selection(outcome.scores.double(), outcome.weights.double(), batch)
+            values |= self._selection(outcome, outcome.weights, batch)
         row = {name: value.item() for name, value in values.items()}
         # A share of nothing (no row seen twice yet) is not a value.
         return {name: value for name, value in row.items() if math.isfinite(value)}
 
-    def _selection(self, scores: Tensor, weights: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def _selection(self, outcome: Outcome, weights: Tensor, batch: Batch) -> dict[str, Tensor]:
+        labels, scores, weights = batch.labels, outcome.scores.double(), weights.double()
+        if outcome.valid is not None:
+            labels, scores, weights = (x[outcome.valid] for x in (labels.long(), scores, weights))
         count = weights.sum()
         carried = (scores * weights).sum()
         values = {
@@ -116,13 +134,16 @@ class Diagnostics(nn.Module):
         }
         if batch.rows.dim() != 1:
             return values
-        again = (self._before & (weights > 0)).sum()
-        values["mining/reselected"] = again / self._before.sum()
+        if outcome.valid is None:
+            again = (self._before & (weights > 0)).sum()
+            values["mining/reselected"] = again / self._before.sum()
+        else:
+            values["mining/selected_share"] = (weights > 0).double().mean()
         if self.flipped is not None:
             values["mining/flipped_share"] = (self.flipped[batch.rows] * weights).sum() / count
         if self.num_classes <= MOST_CLASSES:
             shares = torch.zeros(self.num_classes, dtype=torch.double, device=weights.device)
-            shares.index_add_(0, batch.labels, weights)
+            shares.index_add_(0, labels, weights)
             for label, share in enumerate(shares / count):
                 values[f"mining/class_share/{label}"] = share
         return values
@@ -134,8 +155,10 @@ def histograms(outcome: Outcome, mined: Mapping[str, Tensor] | None = None) -> d
     found = {f"{name}_histogram": _histogram(values) for name, values in (mined or {}).items()}
     if isinstance(outcome.weights, Mapping):
         return found
-    scores = outcome.scores.float()
-    parts = {"batch": scores, "selected": scores[outcome.weights > 0]}
+    scores, weights = outcome.scores.float(), outcome.weights
+    if outcome.valid is not None:
+        scores, weights = scores[outcome.valid], weights[outcome.valid]
+    parts = {"batch": scores, "selected": scores[weights > 0]}
     return found | {
         f"train/loss_{part}_histogram": _histogram(values, scores) for part, values in parts.items()
     }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from minesweep import parallel
 from minesweep.config.build import build
+from minesweep.config.checks import check_labels
 from minesweep.config.identity import batch_and_selected
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
@@ -58,6 +59,7 @@ class Trainer:
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
         self.model: nn.Module = shaped(cfg, build(cfg, "model", **shape).to(device))
         self.objective = build(cfg, "objective").to(device)
+        check_labels(cfg, data.train.labels.dim(), self.objective.candidate)
         self.division = Parts(cfg, self.objective)
         self.miner = build(cfg, "miner").to(device)
         # The data is shared by the runs of a sweep; what is drawn from it is this run's own.
@@ -73,6 +75,7 @@ class Trainer:
             encode=self.encode,
             lengths=data.train.lengths,
             bucket=data.train.bucket,
+            candidate=self.objective.candidate,
         )
         self.objective.setup(self.model, self.pool, self.data)
         self.miner.setup(self.pool)

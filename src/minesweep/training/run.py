@@ -48,7 +48,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     cfg = with_equal_cost(cfg)
     check(cfg)
     find_user_code()
-    check_fit(cfg, build(cfg, "miner").candidate, build(cfg, "objective").candidate)
+    check_fit(cfg, build(cfg, "miner").mines(), build(cfg, "objective").candidate)
     dataset = build(cfg, "dataset")
     with parallel.process_group(cfg.trainer.parallel == "ddp"):
         return _lead(cfg, dataset) if parallel.is_first() else _follow(cfg, dataset)
