@@ -114,7 +114,10 @@ def compare(
 
 
 def in_turns(
-    cases: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 1
+    cases: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warm: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each case, one number a round; the cases take turns.
 
@@ -124,24 +127,24 @@ def in_turns(
     """
     first: dict[str, float] = {}
     for _ in range(max(warm, 1)):
-        first = {name: seconds(case) for name, case in cases.items()}
+        first = {name: seconds(case, clock) for name, case in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(rounds):
         for name in random.Random(turn).sample(list(cases), len(cases)):
-            times[name].append(seconds(cases[name]) if first[name] < ONCE else first[name])
+            times[name].append(seconds(cases[name], clock) if first[name] < ONCE else first[name])
     return times
 
 
-def seconds(case: Callable[[], Any]) -> float:
+def seconds(case: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """How long a call takes; the device's queued work included."""
     import torch
 
     synchronize = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
     synchronize()
-    began = time.perf_counter()
+    began = clock()
     case()
     synchronize()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def peak(case: Callable[[], Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -62,8 +63,12 @@ def batch_at(step: int) -> Batch:
     return Batch(inputs, torch.arange(N) % CLASSES, torch.arange(N))
 
 
+def by_python(rows: Tensor) -> Tensor:
+    return rows * random.random()
+
+
 @pytest.mark.parametrize("at", ["inputs", "hidden", "outputs"])
-@pytest.mark.parametrize("then", [centred, rolled, context])
+@pytest.mark.parametrize("then", [centred, rolled, context, by_python])
 @pytest.mark.parametrize(("begins", "k"), [(17, 8), (1025, 8), (3, 1), (3, 31)])
 def test_at_the_step_at_which_it_begins(
     then: Callable[[Tensor], Tensor], at: str, begins: int, k: int

@@ -87,7 +87,7 @@ class TwoPasses:
         sentinels = torch.tensor(self._sentinels, device=_device(inputs))
         known = {} if self._check else self._learned
         self._traces.note(model, self._check)
-        with _eager(), Remembering(known, self._n, sentinels) as remembering:
+        with eager(), Remembering(known, self._n, sentinels) as remembering:
             outputs = model(inputs)
         self._traces.compare(model)
         self._calls = remembering.calls
@@ -115,7 +115,7 @@ class TwoPasses:
                 return model(rows_of(inputs, rows, self._n))
         learning = self._learning(rows)
         answering = Answering(model, self._calls, self._learned, learning)
-        with on_fewer(learning.k, self._n), _eager(), answering:
+        with on_fewer(learning.k, self._n), eager(), answering:
             again = model(rows_of(inputs, learning.rows, self._n))
         self._calls = []
         self._traces.compare_chance()
@@ -179,7 +179,7 @@ def on_fewer(k: int, n: int) -> Iterator[None]:
         ) from error
 
 
-def _eager() -> AbstractContextManager[None]:
+def eager() -> AbstractContextManager[None]:
     """A function of the model's own that is compiled runs as it was written."""
     return torch.compiler.set_stance("force_eager")
 
@@ -194,28 +194,39 @@ class _Traces:
     """What a pass may leave behind: changed buffers, and random numbers drawn."""
 
     def __init__(self) -> None:
+        self.buffers: dict[str, Tensor] = {}
         self.copies: dict[str, Tensor] = {}
 
     def note(self, model: nn.Module, check: bool) -> None:
-        """Before the scoring pass; at a check each buffer is copied."""
+        """Before the scoring pass; at a check each buffer and generator is looked at."""
+        self.check = check
         if check:
             self.buffers = dict(model.named_buffers())
             self.copies = {name: buffer.clone() for name, buffer in self.buffers.items()}
+            self.generators = _other_generators()
         self.versions = [buffer._version for buffer in self.buffers.values()]
-        self.python, self.numpy = random.getstate(), _numpy_state()
 
     def compare(self, model: nn.Module) -> None:
-        """After it."""
-        for (name, buffer), version in zip(self.buffers.items(), self.versions, strict=True):
-            copy = self.copies.get(name)
-            if buffer._version != version or (copy is not None and not torch.equal(copy, buffer)):
-                raise NotRowWise(f"its buffer {name} changes with each forward pass")
-        if self.copies:
+        """After it. Numbers of Python or NumPy that are drawn later make the rows differ."""
+        changed = {
+            name
+            for (name, buffer), version in zip(self.buffers.items(), self.versions, strict=True)
+            if buffer._version != version
+        }
+        if self.check:
+            now = dict(model.named_buffers())
+            changed |= {
+                name for name, buffer in now.items() if self.buffers.get(name) is not buffer
+            }
+            changed |= {
+                name
+                for name, copy in self.copies.items()
+                if not torch.equal(copy, self.buffers[name])
+            }
             self.copies = {}
-            for name, buffer in model.named_buffers():
-                if self.buffers.get(name) is not buffer:
-                    raise NotRowWise(f"its buffer {name} changes with each forward pass")
-        if random.getstate() != self.python or _numpy_state() != self.numpy:
+        for name in sorted(changed):
+            raise NotRowWise(f"its buffer {name} changes with each forward pass")
+        if self.check and self.generators != _other_generators():
             raise NotRowWise("it draws from the generator of Python or NumPy")
         self.torch = _torch_states()
 
@@ -225,8 +236,9 @@ class _Traces:
             raise NotRowWise("it draws random numbers that cannot be had again for some rows")
 
 
-def _numpy_state() -> bytes:
-    return pickle.dumps(np.random.get_state())
+def _other_generators() -> tuple[Any, bytes]:
+    """The states of Python's and NumPy's."""
+    return random.getstate(), pickle.dumps(np.random.get_state())
 
 
 def _torch_states() -> list[Tensor]:
