@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +76,19 @@ def cli(runs_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return start
 
 
+@cache
+def reference() -> Path:
+    """The folder of a small run on the validation split of digits, kept for the session."""
+    from minesweep.config.compose import compose
+    from minesweep.training.run import run
+
+    place = Path(tempfile.mkdtemp(prefix="minesweep-reference-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    where = [f"paths.runs_dir={place}", "study=reference", "trainer.progress=false"]
+    run(compose([*SMALL, "trainer.train_on=val", "miner=all", *where]))
+    return place / "reference"
+
+
 def on_digits(miner: str) -> list[str]:
     """What lets a miner train on digits that brings a model for another kind of data."""
     from minesweep.config.compose import compose
@@ -84,6 +101,8 @@ def on_digits(miner: str) -> list[str]:
         mixing = ["miner.n_hard=20", "miner.s1_start=8"] if miner == "mochi" else []
         # A queue that is no multiple of the batch, and wraps around.
         return [*two_views, *mixing, "objective.queue_size=150", "objective.linear=false"]
+    if miner == "rho":
+        return [f"miner.reference={reference()}"]
     if brings.endswith(".PixelCrossEntropy"):
         small = ["dataset.source=digits", "dataset.scenes=64", "dataset.held_out=8"]
         return ["dataset=digit_scenes", *small, "dataset.size=16", "model.widths=[8]"]

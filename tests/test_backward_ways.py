@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from backward_models import CLASSES, IMAGES, MODELS, assert_equal, batch_of, timm
-from conftest import Train, choices
+from conftest import Train, choices, on_digits
 from test_training import Killed, kill_at, only_run, results  # noqa: F401 (kill_at is a fixture)
 from torch import nn
 from torch.nn import functional
@@ -179,7 +179,13 @@ ROW_MINERS = [
 def test_runs_end_alike_whichever_way(miner: str, train: Train, runs_dir: Any) -> None:
     ways = {}
     for way in ("rows", "full", "auto"):
-        chosen = [f"miner={miner}", f"objective.backward={way}", "optimizer=sgd", f"study={way}"]
+        chosen = [
+            f"miner={miner}",
+            *on_digits(miner),
+            f"objective.backward={way}",
+            "optimizer=sgd",
+            f"study={way}",
+        ]
         train(*chosen, "trainer.gradient_clip=1.0", "logger.every=1")
         ways[way] = frame(only_run(runs_dir, way))
     for column in ("train/loss_batch", "train/loss_selected", "train/accuracy"):

@@ -205,7 +205,7 @@ def test_a_misfit_is_told() -> None:
     from minesweep.config.checks import check_fit
 
     with pytest.raises(UserError, match="miner=ohem mines a example, but objective=cross_entropy"):
-        check_fit(compose(), "example", "pair")
+        check_fit(compose(), ("example",), "pair")
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "objective.selecting.precision": ("32", "bf16"),
     "trainer.precision": ("32", "bf16"),
     "trainer.count": ("forward", "backward"),
+    "trainer.train_on": ("train", "val"),
     "trainer.parallel": ("single", "ddp"),
     "dataset.normalize": ("unit", "zscore", "none"),
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from minesweep.config.reference import reference_identity
 from minesweep.errors import UserError
 from minesweep.sizes import chosen_k
 
@@ -20,7 +21,7 @@ CAMEL = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
 PIXELS = "minesweep.objectives.pixels."
 """Where the objectives are whose candidates are pixels."""
 
-ADDED = {"miner.per": "batch"}
+ADDED = {"miner.per": "batch", "trainer.train_on": "train"}
 """Keys that came after runs had been stored, and the value that says what was computed before.
 Such a key is not part of the identity while it holds this value."""
 
@@ -66,6 +67,8 @@ def identity(cfg: DictConfig) -> str:
             node.pop(leaf, None)
     if tree.get("ckpt_path") is not None:
         tree["ckpt_path"] = file_digest(tree["ckpt_path"])
+    if (reference := tree["miner"].get("reference")) is not None:
+        tree["miner"]["reference"] = reference_identity(reference, tree["seed"])
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

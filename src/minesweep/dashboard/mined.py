@@ -26,7 +26,7 @@ from minesweep.pages import environment
 from minesweep.reporting.read.files import UnreadableError, read_journal
 from minesweep.reporting.units import DASH, words
 from minesweep.training import checkpoint
-from minesweep.training.load import load_run
+from minesweep.training.load import as_trained, load_run
 
 PAGE = "mined.html"
 MOST_STEPS = 24
@@ -135,9 +135,8 @@ def write_mined(folder: Path) -> Path:
     """
     records, skipped = _records(folder)
     loaded = load_run(folder)
-    data: Data = build(loaded.config, "dataset").load(
-        Path(loaded.config.paths.data_dir).expanduser()
-    )
+    place = Path(loaded.config.paths.data_dir).expanduser()
+    data = as_trained(loaded.config, build(loaded.config, "dataset").load(place))
     gallery = Gallery(data)
     gallery.fetch([row for r in records for rows in r["rows"].values() for row in rows])
     steps = [(r["step"], r["scored"], _cards(r, gallery)) for r in records]

@@ -154,6 +154,10 @@ class Data:
             self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
         )
 
+    def swapped(self) -> Data:
+        """The same with the training and validation splits in each other's place."""
+        return replace(self, train=self.val, val=self.train)
+
     def fingerprint(self) -> str:
         """The file's name, if it has one, and a digest of classes, labels and inputs.
 

@@ -14,6 +14,7 @@ miner                  candidate       propose                          select
 ``ohem``               example         uniform batch of n (default)     the k of highest loss
 ``selective_backprop``  example        uniform batch of n (default)     by chance, percentile ^ beta
 threshold, ratio       pixel           uniform batch of n (default)     by probability, or 3 : 1
+``rho``                example         uniform batch of n (default)     highest loss - reference
 random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (default)
                                        ``pool.encode`` every R steps
 closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
@@ -72,6 +73,8 @@ class Pool:
         lengths: ``[N]`` how long each example is; None where all are equal.
         bucket: How many batches are sorted by length together; 1 for none.
         candidate: What the objective scores; see :attr:`Miner.candidate`.
+        reference: Maps the folder of a finished run to the ``[N]`` losses of its model on these
+            examples; None outside of a run.
     """
 
     size: int
@@ -83,6 +86,7 @@ class Pool:
     lengths: Tensor | None = None
     bucket: int = 1
     candidate: str = "example"
+    reference: Callable[[str], Tensor] | None = None
 
     @property
     def device(self) -> torch.device:

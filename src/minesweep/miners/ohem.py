@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ class Ohem(Miner):
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
 
-    also = ("pixel",)
+    also: ClassVar[tuple[str, ...]] = ("pixel",)
 
     def __init__(
         self,

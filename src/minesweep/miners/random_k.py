@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class RandomK(Miner):
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
 
-    also = ("pixel",)
+    also: ClassVar[tuple[str, ...]] = ("pixel",)
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class SelectiveBackprop(Miner):
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
 
-    also = ("pixel",)
+    also: ClassVar[tuple[str, ...]] = ("pixel",)
 
     losses: Tensor
     written: Tensor
@@ -48,7 +48,7 @@ class SelectiveBackprop(Miner):
             **context: ``valid`` is False at pixels without a label; ``step``.
         """
         valid = context.get("valid")
-        self._remember(scores if valid is None else scores[valid])
+        self._remember(scores if valid is None else scores[valid], scores.dim() > 1)
         known = self.written.clamp(min=1, max=len(self.losses))
         rank = torch.searchsorted(self.losses.sort().values, scores.float(), right=True)
         chance = (rank / known).clamp(max=1) ** self.beta
@@ -60,11 +60,14 @@ class SelectiveBackprop(Miner):
         kept = draw < chance
         return (kept if valid is None else kept & valid).to(scores.dtype)
 
-    def _remember(self, scores: Tensor) -> None:
+    def _remember(self, scores: Tensor, spaced: bool) -> None:
         recent = scores.flatten().float()
-        if len(recent) > len(self.losses):
-            spaced = torch.linspace(0, len(recent) - 1, len(self.losses), device=recent.device)
-            recent = recent[spaced.round().long()]
+        if not spaced:
+            recent = recent[-len(self.losses) :]
+        elif len(recent) > len(self.losses):
+            # The last pixels would be those of one image.
+            even = torch.linspace(0, len(recent) - 1, len(self.losses), device=recent.device)
+            recent = recent[even.round().long()]
         places = (self.written + torch.arange(len(recent), device=scores.device)) % len(self.losses)
         self.losses[places] = recent
         self.written += len(recent)

@@ -52,6 +52,11 @@ class Diagnostics(nn.Module):
         self.register_buffer("examples", torch.zeros(len(split), 3))
         self.to(split.device)
 
+    def count(self, forward: int, backward: int) -> None:
+        """Counts examples that something before the first step scored and learned from."""
+        self.forward_samples += forward
+        self.backward_samples += backward
+
     @torch.no_grad()
     def update(self, outcome: Outcome, batch: Batch) -> None:
         """Counts one step. Runs at every step, on the device, without waiting for it."""

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from minesweep.config.build import build
+from minesweep.datasets.base import Data
 from minesweep.errors import UserError
 from minesweep.training import checkpoint
 
@@ -18,6 +19,11 @@ class LoadedRun(NamedTuple):
 
     model: nn.Module
     config: DictConfig
+
+
+def as_trained(cfg: DictConfig, data: Data) -> Data:
+    """The data with the split as ``train`` that ``trainer.train_on`` names."""
+    return data.swapped() if cfg.trainer.get("train_on") == "val" else data
 
 
 def load_run(folder: Path | str, weights: str = "last") -> LoadedRun:

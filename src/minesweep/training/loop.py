@@ -31,6 +31,7 @@ from minesweep.training.finite import Finite
 from minesweep.training.folder import RunFolder
 from minesweep.training.parts import Parts, in_training, merged, shaped, unsynchronised
 from minesweep.training.profile import profiler
+from minesweep.training.reference import Reference
 from minesweep.training.signals import Interrupted, Signals
 from minesweep.training.snapshots import Embedded
 from minesweep.training.stopping import EarlyStop
@@ -76,6 +77,7 @@ class Trainer:
             lengths=data.train.lengths,
             bucket=data.train.bucket,
             candidate=self.objective.candidate,
+            reference=(reference := Reference(cfg, self.data, self.objective)),
         )
         self.objective.setup(self.model, self.pool, self.data)
         self.miner.setup(self.pool)
@@ -91,6 +93,8 @@ class Trainer:
             else None
         )
         self.diagnostics = Diagnostics(data.train, data.num_classes, parallel.processes())
+        self.diagnostics.count(reference.forward, reference.backward)
+        self.reference = reference.metrics
         self.early_stop = EarlyStop(**(cfg.trainer.early_stop or {}))
         self.rule = cfg.trainer.early_terminate and build(
             cfg.trainer, "early_terminate", folder=folder.path
@@ -344,7 +348,7 @@ class Trainer:
         """
         monitor = self.objective.monitor
         summary = {**self.row, **self.validation, f"{monitor}_best": self.best}
-        summary |= self.diagnostics.summary()
+        summary |= self.diagnostics.summary() | self.reference
         summary |= {f"test/{k}": v for k, v in self.evaluate(self.data.test).items()}
         best = checkpoint.read(self.folder.checkpoints / "best.pt", self.data.train.device)
         # The objective's too: what it chose on validation data belongs to the weights.

@@ -26,6 +26,7 @@ from minesweep.training import checkpoint
 from minesweep.training.display import Display, summary_table
 from minesweep.training.folder import RunFolder, now
 from minesweep.training.helping import help_first
+from minesweep.training.load import as_trained
 from minesweep.training.loop import Trainer
 from minesweep.training.provenance import PROMISED, peak_memory, provenance, sources
 from minesweep.training.signals import Interrupted, Signals
@@ -183,4 +184,4 @@ def load_data(cfg: DictConfig, dataset: Any, device: torch.device) -> Data:
         log.info("%s", data.describe())
         _loaded.clear()
         _loaded[key] = data
-    return _loaded[key]
+    return as_trained(cfg, _loaded[key])
