@@ -9,15 +9,13 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-
-import torch
+from pathlib import Path, PurePath, PurePosixPath
 
 from minesweep.datasets.decode import Place
 from minesweep.datasets.layout import PARTS, Layout, read_layout
+from minesweep.datasets.prepare import deal
 from minesweep.datasets.split_lists import find_lists, read_lists
 from minesweep.errors import UserError
-from minesweep.seeding import generator
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +97,8 @@ def list_images(
     elif lists:
         keys = {file: layout.keys[file] for file in classes}
         given = read_lists(place, lists, keys, left_out)
-    splits = _deal(list(classes), list(classes.values()), given, val_share, test_share, split_seed)
+    wanted = [given.get(file, "") for file in classes]
+    splits = deal(list(classes.values()), wanted, val_share, test_share, split_seed)
     unlisted = [str(file) for file, part in zip(classes, splits, strict=True) if not part]
     _tell(path, "images that no list names", unlisted)
     numbers = {name: number for number, name in enumerate(class_names)}
@@ -115,7 +114,7 @@ def list_images(
     return Listing(place, class_names, names, labels, _contents(place, layout, classes))
 
 
-def _files(place: Place) -> tuple[list[PurePosixPath], dict[str, PurePosixPath]]:
+def _files(place: Place) -> tuple[list[PurePosixPath], dict[str, PurePath]]:
     """All images in the order of their paths, and the lists of splits by split."""
     archive = place.archive
     names = list(archive.members) if archive else _of_folder(place.path)
@@ -193,37 +192,6 @@ def _contents(place: Place, layout: Layout, classes: dict[PurePosixPath, str]) -
         elif deep:
             digest.update(b"%d" % zlib.crc32(place.read(str(file))))
     return digest.hexdigest()[:16]
-
-
-def _deal(
-    images: Sequence[PurePosixPath],
-    classes: Sequence[str],
-    given: dict[PurePosixPath, str],
-    val_share: float,
-    test_share: float,
-    split_seed: int,
-) -> list[str]:
-    """The split of each image: as given, else dealt by shares of each class.
-
-    What is given as ``train``, or all that is left where that is not given, is dealt on to the
-    splits that are not given. Where ``train`` is given, an image given to no split is in none.
-    """
-    shares = {"val": val_share, "test": test_share}
-    shares = {part: share for part, share in shares.items() if part not in given.values()}
-    rest = "" if "train" in given.values() else "train"
-    splits = [given.get(file, rest) for file in images]
-    free: dict[str, list[int]] = {}
-    for row, (name, part) in enumerate(zip(classes, splits, strict=True)):
-        if part == "train":
-            free.setdefault(name, []).append(row)
-    for name, rows in free.items():
-        # A class of its own generator: another class more or less changes nothing here.
-        order = torch.randperm(len(rows), generator=generator(split_seed, f"split/{name}"))
-        turn = iter(order.tolist())
-        for part, share in shares.items():
-            for _ in range(round(share * len(rows))):
-                splits[rows[next(turn)]] = part
-    return splits
 
 
 def _tell(where: Path, what: str, names: Sequence[str]) -> None:

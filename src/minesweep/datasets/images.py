@@ -17,7 +17,7 @@ from minesweep.datasets.decode import Decoder
 from minesweep.datasets.image_checks import drop_empty_classes, tell_of_images
 from minesweep.datasets.image_files import Listing
 from minesweep.datasets.layout import PARTS
-from minesweep.datasets.options import Options
+from minesweep.datasets.options import Options, check_shares
 from minesweep.datasets.prepare import channel_moments, flip_labels
 from minesweep.datasets.views import WHOLE, Views
 from minesweep.errors import UserError
@@ -259,11 +259,7 @@ class FileDataset(ImageDataset):
         super().__init__(**image)  # type: ignore[arg-type]
         self.stored_size = stored_size or round(1.5 * self.image_size)
         self.val_share, self.test_share = val_share, test_share
-        if val_share + test_share >= 1:
-            raise UserError(
-                f"dataset.val_share={val_share} and dataset.test_share={test_share} "
-                "leave nothing to train on"
-            )
+        check_shares(val_share, test_share)
         self.memory, self.workers = memory, cores() if workers is None else workers
 
     def read(self, listing: Listing) -> Data:

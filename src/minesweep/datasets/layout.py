@@ -37,8 +37,7 @@ def split_word(name: str) -> tuple[str, frozenset[str]] | None:
     ``Training``, ``seg_train``, ``train_images`` and ``TrainSet`` all tell ``train``.
     """
     found, others = set(), set()
-    words = re.findall(r"[A-Z]?[a-zäöüîé]+|[A-Z]+(?![a-z])|[^\W\d_a-zA-Zäöüîé]+", name)
-    for word in map(str.casefold, words):
+    for word in words_of(name):
         if split := _split_of(word):
             found.add(split)
         else:
@@ -46,6 +45,12 @@ def split_word(name: str) -> tuple[str, frozenset[str]] | None:
     if found == {"train", "val"}:  # trainval: all that is not the test
         found = {"train"}
     return (found.pop(), frozenset(others)) if len(found) == 1 else None
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in small letters: ``xTrain_2`` gives ``x`` and ``train``."""
+    words = re.findall(r"[A-Z]?[a-zäöüîé]+|[A-Z]+(?![a-z])|[^\W\d_a-zA-Zäöüîé]+", name)
+    return [word.casefold() for word in words]
 
 
 def _split_of(word: str) -> str | None:

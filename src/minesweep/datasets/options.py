@@ -73,6 +73,15 @@ class Options:
             )
 
 
+def check_shares(val_share: float, test_share: float) -> None:
+    """Raises a UserError unless these shares leave something to train on."""
+    if val_share + test_share >= 1:
+        raise UserError(
+            f"dataset.val_share={val_share} and dataset.test_share={test_share} "
+            "leave nothing to train on"
+        )
+
+
 def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -67,6 +67,43 @@ def split(images: Images, sizes: Sequence[int], split_seed: int) -> list[Images]
     return [images[rows] for rows in order.split(list(sizes))]
 
 
+def deal(
+    classes: Sequence[str],
+    given: Sequence[str],
+    val_share: float,
+    test_share: float,
+    split_seed: int,
+) -> list[str]:
+    """The split of each example: as given, else dealt by shares of each class.
+
+    What is given as ``train``, or all that is left where that is not given, is dealt on to the
+    splits that are not given. Where ``train`` is given, an example given to no split is in none.
+
+    Args:
+        classes: The class of each example.
+        given: The split of each; empty where none is given.
+        val_share: Of the examples of a class that may be dealt.
+        test_share: Of the same.
+        split_seed: Fixes what is dealt.
+    """
+    shares = {"val": val_share, "test": test_share}
+    shares = {part: share for part, share in shares.items() if part not in given}
+    rest = "" if "train" in given else "train"
+    splits = [part or rest for part in given]
+    free: dict[str, list[int]] = {}
+    for row, (name, part) in enumerate(zip(classes, splits, strict=True)):
+        if part == "train":
+            free.setdefault(name, []).append(row)
+    for name, rows in free.items():
+        # A class of its own generator: another class more or less changes nothing here.
+        order = torch.randperm(len(rows), generator=generator(split_seed, f"split/{name}"))
+        turn = iter(order.tolist())
+        for part, share in shares.items():
+            for _ in range(round(share * len(rows))):
+                splits[rows[next(turn)]] = part
+    return splits
+
+
 def flip_labels(
     labels: Tensor, share: float, num_classes: int, split_seed: int
 ) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import csv
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from minesweep.datasets.decode import Place
 from minesweep.datasets.encoding import text_of
@@ -20,13 +20,13 @@ HEADERS = ("file", "image", "path", "name", "id", "img")
 """Words of a first line that names columns."""
 
 
-def find_lists(path: object, files: Sequence[PurePosixPath]) -> dict[str, PurePosixPath]:
+def find_lists(path: object, files: Sequence[PurePath]) -> dict[str, PurePath]:
     """The list of each split among these files, by its name (``train.txt``, ``TestList.csv``).
 
     Raises:
         UserError: A split has two lists.
     """
-    lists: dict[str, PurePosixPath] = {}
+    lists: dict[str, PurePath] = {}
     found = {file: word for file in files if (word := split_word(file.stem))}
     kinds = {split for split, _ in found.values()}
     for file, (split, others) in found.items():
@@ -38,6 +38,14 @@ def find_lists(path: object, files: Sequence[PurePosixPath]) -> dict[str, PurePo
             raise UserError(f"{path} has two lists of the {split} split: {lists[split]} and {file}")
         lists[split] = file
     return lists
+
+
+def split_of(word: str) -> str | None:
+    """The split that a word in a column or an array's name tells, e.g. ``Training``."""
+    found = split_word(word)
+    if found is None or found[1] - NEUTRAL:
+        return None
+    return "test" if found[0] == "eval" else found[0]
 
 
 def _lines(content: bytes) -> list[str]:
@@ -97,7 +105,7 @@ def _readings(line: str) -> Iterator[str]:
 
 def read_lists(
     place: Place,
-    lists: Mapping[str, PurePosixPath],
+    lists: Mapping[str, PurePath],
     keys: Mapping[PurePosixPath, str],
     left_out: Collection[str],
 ) -> dict[PurePosixPath, str]:
