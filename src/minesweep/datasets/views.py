@@ -96,7 +96,31 @@ class Views:
             views = torch.where(kept, views, views.mean((2, 3), keepdim=True))
         return views
 
-    def _resized(self, pixels: Tensor, size: int, draw: Any) -> Tensor:
+    def masks(self, masks: Tensor, rows: Tensor, size: int, seed: int, purpose: str) -> Tensor:
+        """Masks of the views that the same arguments give: the same crops and flips.
+
+        Args:
+            masks: ``[n, S, S]``; each new pixel takes the nearest one's number.
+
+        Returns:
+            ``[n, size, size]``.
+        """
+        left, top, width, height = self._box(
+            masks, lambda effect, count=1: uniform(seed, f"{purpose}/{effect}", rows, count)
+        )
+        source, centres = masks.shape[-1], (torch.arange(size, device=masks.device) + 0.5) / size
+        across, down = (
+            ((start[:, None] + length[:, None] * centres) * source)
+            .floor()
+            .long()
+            .clamp(0, source - 1)
+            for start, length in ((left, width), (top, height))
+        )
+        lines = masks.gather(1, down[:, :, None].expand(-1, -1, source))
+        return lines.gather(2, across[:, None, :].expand(-1, size, -1))
+
+    def _box(self, pixels: Tensor, draw: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Left, top, width and height of each crop, in sides; a flipped one's width is negative."""
         whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=pixels.device).expand(len(pixels), 4)
         box = whole
         if self.crop_scale is not None:
@@ -107,6 +131,10 @@ class Views:
             flipped = draw("flip").squeeze(1) < self.flip
             left = torch.where(flipped, left + width, left)
             width = torch.where(flipped, -width, width)
+        return left, top, width, height
+
+    def _resized(self, pixels: Tensor, size: int, draw: Any) -> Tensor:
+        left, top, width, height = self._box(pixels, draw)
         source = pixels.shape[-1]
         vertical = augment.resampling(top, height, source, size)
         horizontal = augment.resampling(left, width, source, size)
