@@ -14,7 +14,7 @@ from torch.nn import functional
 from minesweep.backward.two_passes import TwoPasses
 from minesweep.datasets.base import Batch
 from minesweep.errors import UserError
-from minesweep.miners import Ohem, RandomK
+from minesweep.miners import Ohem
 from minesweep.objectives import CrossEntropy
 
 WIDTH, N = 12, 32
@@ -74,7 +74,7 @@ def test_at_the_step_at_which_it_begins(
     then: Callable[[Tensor], Tensor], at: str, begins: int, k: int
 ) -> None:
     torch.manual_seed(0)
-    model, miner, objective = Begins(then, at), RandomK(k=k), CrossEntropy(backward="rows")
+    model, miner, objective = Begins(then, at), Ohem(k=k), CrossEntropy(backward="rows")
     # Other steps than those around it change nothing: 1,025 of them are not needed.
     for step in [0, 1, 2, *range(max(3, begins - 5), begins)]:
         objective(model, batch_at(step), miner, step).loss.backward()

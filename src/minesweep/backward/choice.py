@@ -104,6 +104,8 @@ def hindrance_of_rows(model: nn.Module, inputs: Any, n: int) -> str | None:
             expected = _gradients(model, rows_of(model(few), rows, n))
     except NotRowWise as error:
         return str(error)
+    except _NoGradient as error:
+        return f"its gradient cannot be taken on trial ({error})"
     finally:
         torch.clear_autocast_cache()
     if not _alike(found, expected):
@@ -130,7 +132,21 @@ def _gradients(model: nn.Module, outputs: Any) -> list[Tensor]:
         return [torch.zeros(())]
     # An equal weight for each number would cancel behind a softmax or a normalisation.
     weights = [torch.arange(o.numel(), device=o.device).cos().view(o.shape).to(o) for o in given]
-    return list(torch.autograd.grad(given, learned, weights, materialize_grads=True))
+    return _differentiated(given, learned, weights)
+
+
+class _NoGradient(Exception):
+    """A gradient that does not go to ``.grad`` cannot be had: checkpoints that are re-entrant."""
+
+
+def _differentiated(
+    outputs: list[Tensor], learned: list[nn.Parameter], weights: list[Tensor] | None = None
+) -> list[Tensor]:
+    try:
+        found = torch.autograd.grad(outputs, learned, weights, materialize_grads=True)
+    except RuntimeError as error:
+        raise _NoGradient(str(error).splitlines()[0].split(". ")[0]) from error
+    return list(found)
 
 
 def _alike(found: list[Tensor], expected: list[Tensor]) -> bool:
@@ -159,7 +175,10 @@ def operations(model: nn.Module, few: Any) -> tuple[int, int]:
         if not learned or not isinstance(total, Tensor) or not total.requires_grad:
             return forward, 0
         with FlopCounterMode(display=False) as counter:
-            torch.autograd.grad(total, learned, allow_unused=True)
+            try:
+                _differentiated([total], learned)
+            except _NoGradient:
+                return forward, 2 * forward
     return forward, counter.get_total_flops()
 
 
