@@ -123,6 +123,9 @@ class Split:
     def expect(self, rows: Tensor, step: int) -> None:
         """Says that ``step`` will draw ``rows``, so that workers can begin; it changes no draw."""
 
+    def close(self) -> None:
+        """Ends worker processes, where there are any; another fetch starts them again."""
+
 
 @dataclass
 class Data:
@@ -157,6 +160,11 @@ class Data:
     def swapped(self) -> Data:
         """The same with the training and validation splits in each other's place."""
         return replace(self, train=self.val, val=self.train)
+
+    def close(self) -> None:
+        """Ends what the splits run beside; another fetch starts it again."""
+        for split in (self.train, self.val, self.test):
+            split.close()
 
     def fingerprint(self) -> str:
         """The file's name, if it has one, and a digest of classes, labels and inputs.

@@ -71,6 +71,11 @@ class Files:
         found = self.decoder([self.names[row] for row in wanted])
         return self._tensor(wanted, found, rows.device)
 
+    def close(self) -> None:
+        """Ends the workers, and forgets what they have begun."""
+        self._begun.clear()
+        self.decoder.close()
+
     def _tensor(
         self, rows: Sequence[int], found: Sequence[np.ndarray | str], device: torch.device
     ) -> Tensor:
@@ -154,6 +159,10 @@ class ImageSplit(Split):
     def expect(self, rows: Tensor, step: int) -> None:
         if isinstance(self.inputs, Files):
             self.inputs.expect(rows, step)
+
+    def close(self) -> None:
+        if isinstance(self.inputs, Files):
+            self.inputs.close()
 
 
 class ImageDataset(Dataset):

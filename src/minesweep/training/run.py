@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
         parallel.broadcast_from_first(None)
         device = choose_device(cfg.trainer.device)
         torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
-        data = load_data(cfg, dataset, device)
-        return _train(cfg, data, folder, device)
+        with closing(load_data(cfg, dataset, device)) as data:
+            return _train(cfg, data, folder, device)
 
 
 def _follow(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
@@ -78,7 +79,8 @@ def _follow(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
     if finished is not None:
         return finished
     torch.set_num_threads(cfg.trainer.threads or DEFAULT_THREADS)
-    return help_first(cfg, load_data(cfg, dataset, choose_device(cfg.trainer.device)))
+    with closing(load_data(cfg, dataset, choose_device(cfg.trainer.device))) as data:
+        return help_first(cfg, data)
 
 
 def _train(cfg: DictConfig, data: Data, folder: RunFolder, device: torch.device) -> dict[str, Any]:
