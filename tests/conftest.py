@@ -106,6 +106,11 @@ def on_digits(miner: str) -> list[str]:
     if brings.endswith(".PixelCrossEntropy"):
         small = ["dataset.source=digits", "dataset.scenes=64", "dataset.held_out=8"]
         return ["dataset=digit_scenes", *small, "dataset.size=16", "model.widths=[8]"]
+    if brings.endswith(".MultipleNegatives"):
+        questions = ["~dataset", "+dataset._target_=questions.Questions"]
+        questions += ["+dataset.label_noise=0", "model.table=random"]
+        mining = ["miner.refresh=4"] if miner == "corpus" else []
+        return [*questions, "model.width=8", *mining]
     return []
 
 

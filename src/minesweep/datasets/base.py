@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from minesweep.datasets.corpus import Corpus
 from minesweep.errors import UserError
 
 
@@ -25,15 +26,16 @@ class Batch:
         rows: ``[n]`` positions of these examples in their split.
 
     A batch of n pairs has 2n inputs, first and second of each pair in turn, so that the model
-    runs once; its labels and rows are ``[n, 2]``.
+    runs once; its labels and rows are ``[n, 2]``. One of n queries with a positive and m negatives
+    each has n (2 + m) inputs in the same way.
     """
 
     inputs: Any
     labels: Tensor
     rows: Tensor
 
-    def paired(self, rows: Tensor) -> Batch:
-        """This batch of ``rows.flatten()`` as one of pairs, ``rows`` being ``[n, 2]``."""
+    def grouped(self, rows: Tensor) -> Batch:
+        """This batch of ``rows.flatten()`` as one of groups, ``rows`` being ``[n, group]``."""
         return Batch(self.inputs, self.labels.view(rows.shape), rows)
 
 
@@ -49,6 +51,7 @@ class Split:
         labels: ``[N]`` class indices (int64), as the training sees them.
         flipped: ``[N]`` bool, True where label noise replaced the label; None without noise.
         bucket: How many batches are sorted by :attr:`lengths` together; 1 for none.
+        corpus: Of a training split of texts: queries, documents and their pairs.
     """
 
     what: ClassVar[str] = "examples of shape {shape}"
@@ -58,6 +61,12 @@ class Split:
     labels: Tensor
     flipped: Tensor | None = None
     bucket: int = 1
+    corpus: Corpus | None = None
+
+    @property
+    def examples(self) -> int:
+        """How many examples an epoch has."""
+        return len(self)
 
     @property
     def lengths(self) -> Tensor | None:

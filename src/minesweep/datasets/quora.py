@@ -81,7 +81,7 @@ class Quora(Dataset):
         Raises:
             UserError: No file, a broken one (with the row's number), or too few pairs.
         """
-        path, rows = _file(Path(data_dir) / "quora")
+        path, rows = quora_rows(Path(data_dir) / "quora")
         if rows.empty:
             log.warning(
                 "%s: left out %d of %d rows, in which a question is empty; the first is row %d",
@@ -135,7 +135,7 @@ class Quora(Dataset):
         )
 
 
-def _file(folder: Path) -> tuple[Path, Rows]:
+def quora_rows(folder: Path) -> tuple[Path, Rows]:
     """The file that is there, or else the official one, downloaded; and what it holds."""
     for name in FILES:
         if (folder / name).is_file():

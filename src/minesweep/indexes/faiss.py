@@ -54,7 +54,7 @@ class Factory(Index):
         except RuntimeError as error:
             raise UserError(
                 f"factory={self.factory} describes no FAISS index of {dim} dimensions "
-                f"({_reason(error)}); such as Flat, IVF256,Flat, HNSW16 or PQ16 do"
+                f"({reason(error)}); such as Flat, IVF256,Flat, HNSW16 or PQ16 do"
             ) from None
         inner = _inner(self._index)
         for name in ("cp", "pq"):
@@ -68,7 +68,7 @@ class Factory(Index):
             self._index.add(self._vectors)
         except RuntimeError as error:
             raise UserError(
-                f"factory={self.factory} cannot be built from {n} embeddings ({_reason(error)})"
+                f"factory={self.factory} cannot be built from {n} embeddings ({reason(error)})"
             ) from None
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._lists = int(getattr(inner, "nlist", 0))
@@ -85,7 +85,7 @@ class Factory(Index):
                 faiss.ParameterSpace().set_index_parameters(self._index, self.parameters)
         except RuntimeError as error:
             raise UserError(
-                f"parameters={self.parameters} cannot be set in {self.factory} ({_reason(error)}); "
+                f"parameters={self.parameters} cannot be set in {self.factory} ({reason(error)}); "
                 "they look like nprobe=16 or efSearch=64"
             ) from None
 
@@ -198,8 +198,8 @@ def _inner(index: Any) -> Any:
     return index
 
 
-def _reason(error: RuntimeError) -> str:
-    """What is left of FAISS' message without its C++ signature and file."""
+def reason(error: RuntimeError) -> str:
+    """FAISS' message without its C++ signature and file."""
     text = str(error).strip().splitlines()[0]
     text = text.split("Error: ")[-1] if "Error: " in text else text.split(": ")[-1]
     return text.strip().rstrip(".")

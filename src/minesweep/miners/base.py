@@ -17,6 +17,8 @@ threshold, ratio       pixel           uniform batch of n (default)     by proba
 ``rho``                example         uniform batch of n (default)     highest loss - reference
 random / knn / lsh     pair            ``[n, 2]`` rows, found through   all (default)
                                        ``pool.encode`` every R steps
+random_documents,      document        ``[n, 2 + m]`` rows: query,      all (default)
+corpus                                 positive, m negatives
 closest negative,      batch_negative  uniform or class-balanced batch  one ``[B, B]`` weight matrix
 semi-hard, band ...                                                     per loss term, by its name
 queue (MoCo)           queue_negative  uniform batch of n (default)     all (default)
@@ -55,6 +57,7 @@ from typing import ClassVar, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from minesweep.datasets.corpus import Corpus
 from minesweep.seeding import generator
 
 
@@ -71,6 +74,7 @@ class Pool:
         encode: Maps ``[m]`` rows to ``[m, dim]`` embeddings of the present model, without
             gradient, in evaluation mode.
         lengths: ``[N]`` how long each example is; None where all are equal.
+        corpus: Queries, documents and their pairs, where the dataset has such.
         bucket: How many batches are sorted by length together; 1 for none.
         candidate: What the objective scores; see :attr:`Miner.candidate`.
         reference: Maps the folder of a finished run to the ``[N]`` losses of its model on these
@@ -87,6 +91,7 @@ class Pool:
     bucket: int = 1
     candidate: str = "example"
     reference: Callable[[str], Tensor] | None = None
+    corpus: Corpus | None = None
 
     @property
     def device(self) -> torch.device:
@@ -133,7 +138,7 @@ class Miner(nn.Module):
     """
 
     candidate: ClassVar[str] = "example"
-    """What it mines: ``example``, ``pixel``, ``pair``, ``batch_negative`` or ``queue_negative``."""
+    """``example``, ``pixel``, ``pair``, ``document``, ``batch_negative`` or ``queue_negative``."""
 
     also: ClassVar[tuple[str, ...]] = ()
     """What else it can mine: ``pixel``, for miners of examples that take ``[n, H, W]`` scores."""
@@ -177,7 +182,10 @@ class Miner(nn.Module):
         return uniform_batch(pool, step)
 
     def propose(self, pool: Pool, step: int) -> Tensor:
-        """The rows to score: ``[n]`` int64, or ``[n, 2]`` for pairs. A uniform batch here."""
+        """The rows to score: ``[n]`` int64, ``[n, 2]`` for pairs, ``[n, 2 + m]`` for documents.
+
+        A uniform batch here.
+        """
         return self.uniform(pool, step)
 
     def foreseen(self, step: int) -> bool:

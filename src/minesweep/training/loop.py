@@ -50,11 +50,11 @@ class Trainer:
     def __init__(self, cfg: DictConfig, data: Data, folder: RunFolder) -> None:
         self.cfg, self.data, self.folder = cfg, data, folder
         n = cfg.trainer.batch_size
-        if n > len(data.train):
+        if n > data.train.examples:
             raise UserError(
-                f"trainer.batch_size={n} is more than the {len(data.train)} training examples"
+                f"trainer.batch_size={n} is more than the {data.train.examples} training examples"
             )
-        self.steps = planned_steps(cfg, len(data.train))
+        self.steps = planned_steps(cfg, data.train.examples)
         device = data.train.device
         torch.manual_seed(derive(cfg.seed, "init"))
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
@@ -78,6 +78,7 @@ class Trainer:
             bucket=data.train.bucket,
             candidate=self.objective.candidate,
             reference=(reference := Reference(cfg, self.data, self.objective)),
+            corpus=data.train.corpus,
         )
         self.objective.setup(self.model, self.pool, self.data)
         self.miner.setup(self.pool)
@@ -198,7 +199,7 @@ class Trainer:
         rows = parallel.shard(self._rows(step))
         batch = train.draw(rows.flatten(), step)
         if rows.ndim == 2:
-            batch = batch.paired(rows)
+            batch = batch.grouped(rows)
         for later in range(step + 1, min(step + 1 + train.ahead, self.steps)):
             if self.miner.foreseen(later):
                 train.expect(parallel.shard(self._rows(later)).flatten(), later)

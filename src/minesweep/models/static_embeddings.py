@@ -1,0 +1,88 @@
+"""A vector for each token, and their mean: a text encoder that is a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minesweep.datasets.text import Tokens
+from minesweep.datasets.tokenizers import WORDLLAMA, wordllama_file
+from minesweep.errors import UserError
+
+RANDOM = "random"
+WEIGHTS = ("model.safetensors", "embeddings.safetensors")
+
+
+class StaticEmbeddings(nn.Module):
+    """Maps texts to the mean of their tokens' vectors.
+
+    Args:
+        table: Where the vectors start: ``wordllama`` (256 numbers a token, inside the package of
+            that name), ``random``, or a folder with ``model.safetensors``, such as one of
+            model2vec. It must be of the dataset's tokenizer.
+        width: Numbers a token, of ``random``.
+        input_shape: ``(number of different tokens,)``.
+        num_classes: Not looked at.
+
+    Raises:
+        UserError: The table is missing, or not of the dataset's tokenizer.
+
+    Maps :class:`~minesweep.datasets.text.Tokens` of n texts to ``[n, width]``.
+    """
+
+    def __init__(
+        self,
+        table: str = WORDLLAMA,
+        width: int = 256,
+        *,
+        input_shape: Sequence[int],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        if len(input_shape) != 1:
+            raise UserError(
+                "model=static_embeddings reads texts, and this dataset has none: choose another "
+                "model, e.g. model=mlp"
+            )
+        size = input_shape[0]
+        start = torch.randn(size, width) / width**0.5
+        weights = start if table == RANDOM else _read(table)
+        if len(weights) != size:
+            raise UserError(
+                f"model.table={table} has {len(weights)} tokens, and the dataset's tokenizer has "
+                f"{size}: give both the same, e.g. dataset.tokenizer={table}"
+            )
+        self.table = nn.EmbeddingBag.from_pretrained(weights, freeze=False, mode="mean")
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        inside = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+        flat = tokens.ids[inside < tokens.lengths[:, None]]
+        outputs: Tensor = self.table(flat, tokens.lengths.cumsum(0) - tokens.lengths)
+        return outputs
+
+
+def _read(table: str) -> Tensor:
+    """``[tokens, width]`` float32."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if table == WORDLLAMA:
+        path = wordllama_file("weights/l2_supercat_256.safetensors")
+    else:
+        folder = Path(table).expanduser()
+        found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+        if not found:
+            raise UserError(
+                f"model.table={table} is not wordllama, random or a folder with {WEIGHTS[0]}"
+            )
+        path = found[0]
+    try:
+        tensors = [value for value in load_file(path).values() if value.ndim == 2]
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if len(tensors) != 1:
+        raise UserError(f"{path} holds {len(tensors)} tables, and one is needed")
+    return tensors[0].float()
