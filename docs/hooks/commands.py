@@ -13,6 +13,7 @@ ENTRIES = {
     "train": "Train one run",
     "sweep": "Run a sweep file",
     "report": "Report a study or a run",
+    "mine": "Mine negatives once",
     "dashboard": "Look at all runs",
 }
 

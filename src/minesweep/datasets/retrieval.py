@@ -49,7 +49,7 @@ class Retrieval(Dataset):
 
     def __init__(
         self,
-        path: str = "",
+        path: str | None = None,
         corpus: str | None = None,
         *,
         tokenizer: str = WORDLLAMA,
@@ -165,7 +165,7 @@ class Retrieval(Dataset):
             test=held["test"],
             num_classes=int(labels.max()) + 1,
             input_shape=(tokens,),
-            file=Path(self.path).name,
+            file=Path(self.path or "").name,
         )
 
     def _deal(
