@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Train
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +28,7 @@ from minesweep.miners import (
 )
 from minesweep.models.unet import UNet
 from minesweep.objectives.pixels import PixelCrossEntropy, PixelFocal
+from minesweep.training.load import load_run
 
 IGNORED, CLASSES = 255, 4
 CASES = range(200)
@@ -368,3 +370,55 @@ def test_the_choice_that_a_dataset_brings_gives_way_to_the_users() -> None:
     cfg = compose(["dataset=digit_scenes", "objective=pixel_focal", "optimizer.lr=0.1"])
     assert cfg.objective._target_.endswith("PixelFocal")
     assert cfg.optimizer.lr == 0.1
+
+
+# --- what was mined -------------------------------------------------------------------------------
+
+
+def test_the_record_keeps_masks_and_the_page_shows_them_on_the_image(
+    train: Train, runs_dir: Path
+) -> None:
+    from minesweep.dashboard.masks import COLOURS, layers
+    from minesweep.dashboard.mined import write_mined
+    from minesweep.tracking.journal import read_rows
+
+    train(*SCENES, "miner=ohem", "miner.ratio=0.1", "trainer.max_steps=4", "logger.mined=3")
+    (folder,) = (path.parent for path in (runs_dir / "single").glob("*/status.json"))
+    (record,) = read_rows(folder / "mined.jsonl")
+    assert record["values"]["score"] == sorted(record["values"]["score"], reverse=True)
+    masks = record["masks"]
+    assert [len(masks[name]) for name in ("prediction", "selected")] == [3, 3]
+    loaded = load_run(folder)
+    data = DigitScenes(source="digits", scenes=48, held_out=8).load(Path())
+    rows = record["rows"]["example"]
+    for row, share, (image, label, _, overlay) in zip(
+        rows,
+        record["values"]["selected_share"],
+        layers(data.train, loaded.config, rows, record["step"], masks),
+        strict=True,
+    ):
+        assert [image[0], label[0], overlay[0]] == ["image", "label", "selected pixels"]
+        assert (label[1] == COLOURS[data.train.labels[row]]).all()
+        # The share of coloured pixels is the share of selected ones.
+        bright = overlay[1][:, :, 0] != overlay[1][:, :, 1]
+        assert bright.mean() == pytest.approx(share, abs=1e-6)
+    page = write_mined(folder).read_text()
+    assert page.count('alt="selected pixels"') == page.count('alt="prediction"') == 3
+    assert "selected share" in page
+
+
+def test_the_page_shows_an_augmented_image_as_the_step_saw_it(train: Train, tmp_path: Path) -> None:
+    from test_image_masks import write
+
+    from minesweep.dashboard.masks import coloured, layers
+    from minesweep.datasets.image_masks import ImageMasks
+    from minesweep.datasets.views import Views
+
+    folder = str(write(tmp_path / "a"))
+    views = Views(crop_scale=(0.3, 0.9))
+    data = ImageMasks(folder, image_size=16, views=views).load(Path())
+    batch = data.train.for_run(5, 1).draw(torch.tensor([4, 1]), 7)
+    found = layers(data.train, OmegaConf.create({"seed": 5}), [4, 1, 999], 8, {})
+    for label, shown in zip(batch.labels.numpy(), found, strict=False):
+        assert (shown[1][1] == coloured(label)).all()
+    assert found[2] == []

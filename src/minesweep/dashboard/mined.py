@@ -17,6 +17,7 @@ from torch import Tensor
 from minesweep import __version__
 from minesweep.config.build import build
 from minesweep.dashboard.index import shown as printable
+from minesweep.dashboard.masks import layers
 from minesweep.datasets.base import Data, Split
 from minesweep.datasets.show import Shown, shown
 from minesweep.errors import UserError
@@ -139,7 +140,7 @@ def write_mined(folder: Path) -> Path:
     data = as_trained(loaded.config, build(loaded.config, "dataset").load(place))
     gallery = Gallery(data)
     gallery.fetch([row for r in records for rows in r["rows"].values() for row in rows])
-    steps = [(r["step"], r["scored"], _cards(r, gallery)) for r in records]
+    steps = [(r["step"], r["scored"], _cards(r, gallery, loaded.config)) for r in records]
     seen = read_seen(folder, data.train)
     page = (
         environment(Path(__file__).parent)
@@ -186,8 +187,14 @@ def _is_whole(row: dict[str, Any]) -> bool:
     return whole and type(row.get("scored")) is int and {"score", "selected"} <= values.keys()
 
 
-def _cards(record: dict[str, Any], gallery: Gallery) -> list[Card]:
+def _cards(record: dict[str, Any], gallery: Gallery, cfg: DictConfig) -> list[Card]:
     rows, values, parts = record["rows"], record["values"], record["parts"]
+    masks, of_pixels = record.get("masks"), gallery.split.labels.dim() == 3
+    pixels = (
+        layers(gallery.split, cfg, next(iter(rows.values())), record["step"], masks)
+        if of_pixels and isinstance(masks, dict)
+        else []
+    )
     flipped = gallery.split.flipped
     cards = []
     for place in range(len(values["score"])):
@@ -196,6 +203,8 @@ def _cards(record: dict[str, Any], gallery: Gallery) -> list[Card]:
             gallery.example(role, held[place], parts[role][place] if role in parts else None)
             for role, held in rows.items()
         ]
+        if pixels and pixels[place]:
+            examples = [(role, data_address(picture), "") for role, picture in pixels[place]]
         row = next(iter(rows.values()))[place]
         marks = [("selected", False) if value["selected"] else ("not selected", False)]
         if flipped is not None and "label" in value and 0 <= row < len(flipped) and flipped[row]:
@@ -285,7 +294,8 @@ def _hardest(seen: Seen, gallery: Gallery, model: torch.nn.Module, cfg: DictConf
             predicted = objective.details(model(batch.inputs), batch.labels).get("prediction")
     cards = []
     for place, row in enumerate(rows.tolist()):
-        value: dict[str, Any] = {"label": int(batch.labels[place])}
+        of_pixels = batch.labels.dim() == 3
+        value: dict[str, Any] = {} if of_pixels else {"label": int(batch.labels[place])}
         if predicted is not None:
             value["prediction"] = int(predicted[place])
         lines = [
