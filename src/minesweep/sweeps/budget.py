@@ -11,7 +11,13 @@ from minesweep.errors import UserError
 from minesweep.sweeps.plan import Trial
 from minesweep.sweeps.progress import duration
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+UNITS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,10 @@ class Budget:
         text = str(text).strip().lower()
         if re.fullmatch(r"\d+", text) and int(text) > 0:
             return cls(trials=int(text))
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])(?:in|ec|r|ay)?s?", text)
-        whole = re.fullmatch(r"(\d+(\.\d+)?\s*[smhd](in|ec|r|ay)?s?\s*)+", text)
-        seconds = sum(float(number) * UNITS[letter] for number, letter in parts)
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text)
+        whole = bool(re.fullmatch(r"(\d+(\.\d+)?\s*[a-z]+\s*)+", text))
+        whole = whole and all(word in UNITS for _, word in parts)
+        seconds = sum(float(number) * UNITS.get(word, 0) for number, word in parts)
         if not whole or seconds <= 0:
             raise UserError(
                 f"--budget {text} is neither a time, such as 2h, 30m or 90s, "

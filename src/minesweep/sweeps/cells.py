@@ -13,13 +13,13 @@ from minesweep.config.identity import plain
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.reporting.analyse.arms import (
-    default_baseline,
     find_baselines,
     make_arms,
     resolve_key,
+    wanted_baseline,
 )
 from minesweep.reporting.analyse.settings import Settings, read_settings
-from minesweep.reporting.read.study import DERIVED, tabulate
+from minesweep.reporting.read.study import tabulate
 from minesweep.sweeps.parameters import write
 from minesweep.sweeps.plan import Planner
 from minesweep.sweeps.spec import Sweep
@@ -88,11 +88,8 @@ def find_cells(sweep: Sweep, planner: Planner) -> Cells:
     table, keys = tabulate([plain(cfg) for cfg in configs])
     within = [resolve_key(key, keys) for key in settings.group_by]
     arms, labels = make_arms(table, within + [key for key in keys if key not in within])
-    wanted = settings.baseline or default_baseline(arms)
-    baselines: dict[str, str] = {}
-    if wanted is not None:
-        known = {k if k in DERIVED else resolve_key(k, keys): v for k, v in wanted.items()}
-        baselines = find_baselines(arms, known, within)
+    wanted = wanted_baseline(arms, settings.baseline)
+    baselines = {} if wanted is None else find_baselines(arms, wanted, within)
     rows = list(zip(labels, trials, configs, strict=True))
     return Cells(
         {label: list(words)[:-1] for label, words, _ in rows},

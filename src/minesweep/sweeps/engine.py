@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import track
 
+from minesweep.config.checks import DoesNotFit
 from minesweep.config.equal_cost import CostUnknown
 from minesweep.errors import UserError
 from minesweep.sweeps.cells import find_cells, keep_report_settings
@@ -66,16 +67,7 @@ def run_sweep(
         search = Search(sweep, planner, options)
         planned, total = search.planned, search.total
     else:
-        wanted = trials(sweep, options.count, options.seed)
-        hidden = len(wanted) < MANY or not console.is_terminal
-        bar = track(wanted, "checking trials", console=console, transient=True, disable=hidden)
-        try:
-            planned = planner.plan(bar)
-        except CostUnknown:
-            from minesweep.sweeps.calibrate import calibrate
-
-            calibrate(find_cells(sweep, planner), console)
-            planned = planner.plan(wanted)
+        planned = _plan(sweep, planner, trials(sweep, options.count, options.seed), console)
         total = len(planned)
     check_metric(sweep, planner.objectives)
     if isinstance(search, UntilSure):
@@ -93,6 +85,26 @@ def run_sweep(
             runner.run(planned)
     closing = search.closing() if isinstance(search, UntilSure) else []
     return _conclude(sweep, planned, runner, console, closing)
+
+
+def _plan(
+    sweep: Sweep, planner: Planner, wanted: Sequence[Sequence[str]], console: Console
+) -> list[Trial]:
+    """The trials; without those whose miner does not fit, and after measuring where that is due."""
+    hidden = len(wanted) < MANY or not console.is_terminal
+    try:
+        bar = track(wanted, "checking trials", console=console, transient=True, disable=hidden)
+        return planner.plan(bar)
+    except DoesNotFit:
+        fitting, _ = planner.fitting(wanted)
+        left_out = len(wanted) - len(fitting)
+        console.print(f"left out: {left_out} trials whose miner does not fit the objective")
+        return _plan(sweep, planner, fitting, console)
+    except CostUnknown:
+        from minesweep.sweeps.calibrate import calibrate
+
+        calibrate(find_cells(sweep, planner), console)
+        return planner.plan(wanted)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -117,38 +119,37 @@ class Planner:
             planned.setdefault(found.folder, found)
         return list(planned.values())
 
-    def configs(self, trials: Iterable[Sequence[str]]) -> list[DictConfig]:
-        """The trials' configurations, with ``trainer.equal_cost=auto`` as it stands.
-
-        Raises:
-            UserError: A trial does not compose.
-        """
-        found = []
-        for trial in trials:
-            swept, overrides = self._overrides(trial)
-            with self._explained(swept, overrides):
-                found.append(self._config(overrides))
-        return found
-
     def fitting(
-        self, trials: Sequence[Sequence[str]]
+        self, trials: Iterable[Sequence[str]]
     ) -> tuple[list[Sequence[str]], list[DictConfig]]:
         """Those trials whose miner fits their objective, and their configurations.
+
+        ``trainer.equal_cost=auto`` is left as it stands.
 
         Raises:
             UserError: None fits, or a trial is wrong in another way.
         """
-        kept, reason = [], UserError("the sweep has no trial")
-        for trial, cfg in zip(trials, self.configs(trials), strict=True):
+        kept, configs, reason = [], [], UserError(f"{self._sweep.path}: the sweep has no trial")
+        for trial in trials:
+            swept, overrides = self._overrides(trial)
             try:
-                self._check_fit(cfg)
+                with self._explained(swept, overrides):
+                    # By its groups: a value that is given may be unknown where nothing fits.
+                    self._check_fit(self._composition(self._chosen(overrides)))
+                    configs.append(self._config(overrides))
             except DoesNotFit as error:
                 reason = error
             else:
-                kept.append((trial, cfg))
+                kept.append(trial)
         if not kept:
             raise reason
-        return [trial for trial, _ in kept], [cfg for _, cfg in kept]
+        return kept, configs
+
+    def command(self, trial: Trial) -> list[str]:
+        """The words that train a trial by itself: its program and overrides, but for the seed."""
+        own = {"study", "seed", "trainer.progress", "trainer.threads"}
+        words = [word for word in trial.overrides if _parse(word).key_or_group not in own]
+        return [str(self._sweep.program), *_config_dir(), *words]
 
     def _plan(self, trial: Sequence[str]) -> Trial:
         swept, overrides = self._overrides(trial)
@@ -181,7 +182,8 @@ class Planner:
             known = isinstance(error, UserError)
             message = " ".join((str(error) if known else explain(error, overrides)).split())
             where = f"{self._sweep.path}: trial {self._label(swept)}"
-            raise UserError(f"{where}: {message}") from error
+            kind = DoesNotFit if isinstance(error, DoesNotFit) else UserError
+            raise kind(f"{where}: {message}") from error
 
     def _check_fit(self, cfg: DictConfig) -> None:
         """What only the classes can tell: each pair of miner and objective is asked once."""
@@ -190,8 +192,12 @@ class Planner:
             from minesweep.config.build import build, find_user_code
 
             find_user_code()
+            # By the class first: a miner may bring options that another objective does not take.
+            mines = build(cfg, "miner").mines()
+            with suppress(ImportError, AttributeError):  # building it says what is wrong
+                check_fit(cfg, mines, get_object(pair[1]).candidate)
             objective = build(cfg, "objective")
-            check_fit(cfg, build(cfg, "miner").mines(), objective.candidate)
+            check_fit(cfg, mines, objective.candidate)
             self._fitting[pair] = objective
 
     def _early_terminate(self) -> list[str]:
@@ -205,19 +211,27 @@ class Planner:
         return [f"trainer.early_terminate={{{target},{pairs}}}"]
 
     def _config(self, overrides: Sequence[str]) -> DictConfig:
+        cfg = copy.deepcopy(self._composition(self._chosen(overrides)))
+        # As Hydra does itself: first the groups, then the values in their order.
         parsed = [_parse(word) for word in overrides]
-        groups = tuple(o.input_line or "" for o in parsed if self._chooses(o))
+        ConfigLoaderImpl._apply_overrides_to_config(
+            [o for o in parsed if not self._chooses(o)], cfg
+        )
+        return cfg
+
+    def _chosen(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """The overrides that choose of a group."""
+        parsed = [_parse(word) for word in overrides]
+        return tuple(o.input_line or "" for o in parsed if self._chooses(o))
+
+    def _composition(self, groups: tuple[str, ...]) -> DictConfig:
+        """The composition of these choices; not to be changed."""
         if groups not in self._composed:
             cfg = self._compose(groups)
             with open_dict(cfg):
                 del cfg["hydra"]
             self._composed[groups] = cfg
-        cfg = copy.deepcopy(self._composed[groups])
-        # As Hydra does itself: first the groups, then the values in their order.
-        ConfigLoaderImpl._apply_overrides_to_config(
-            [o for o in parsed if not self._chooses(o)], cfg
-        )
-        return cfg
+        return self._composed[groups]
 
     def _chooses(self, override: Override) -> bool:
         """Whether an override chooses of a group, rather than sets a value."""
@@ -226,6 +240,15 @@ class Planner:
             options = GlobalHydra.instance().config_loader().get_group_options(name)
             self._groups[name] = bool(options)
         return self._groups[name] and not isinstance(override.value(), dict)
+
+
+def _config_dir() -> list[str]:
+    """The option that names a folder of one's own configuration, where there is one."""
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    given = [source.path for source in sources if source.provider == "command-line"]
+    return ["--config-dir", given[0]] if given else []
 
 
 @lru_cache(maxsize=10_000)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -81,8 +83,8 @@ class UntilSure:
 
         # The costs come first: an arm at equal cost takes its number of steps from them.
         calibrate(self._cells, console)
-        self.design = self._declare(wish, folder)
         self._trials: dict[tuple[str, int], Trial] = {}
+        self.design = self._declare(wish, folder)
         self._failed: set[Path] = set()
         self.planned: list[Trial] = []
         self._plan(self._needs())
@@ -150,14 +152,24 @@ class UntilSure:
 
     def _declare(self, wish: Design, folder: Path) -> Design:
         """Writes the design down, unless another process has: the first one counts."""
+        if self._options.check:
+            return read_design(folder) or wish
+        wish = replace(wish, commands=self._commands(wish.seeds[0]))
         lock = folder / ".locks" / f"{FILE}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             declared = read_design(folder)
             self._check_declared(declared, wish, folder)
-            if declared is None and not self._options.check:
+            if declared is None:
                 write_atomically(folder / FILE, json.dumps(to_json(wish), indent=1) + "\n")
         return declared or wish
+
+    def _commands(self, seed: int) -> dict[str, str]:
+        """How to train each arm; the steps of an arm at equal cost are those that were measured."""
+        return {
+            label: shlex.join(["python", *self._planner.command(self._trial(label, seed))])
+            for label in self._cells.configs
+        }
 
     # --- the rounds ----------------------------------------------------------------------------
 
@@ -233,7 +245,9 @@ class UntilSure:
         """A round at a time; under a budget of time, a seed of all arms at a time."""
         size = len(wanted)
         if self._budget.seconds is not None:
-            size = max(self._options.jobs, len({trial.label for trial in wanted}))
+            asked = {trial.folder for trial in wanted}
+            arms = {label for (label, _), trial in self._trials.items() if trial.folder in asked}
+            size = max(self._options.jobs, len(arms))
         for start in range(0, len(wanted), size):
             yield wanted[start : start + size]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, CONTROLS, Arm
+from minesweep.reporting.read.study import EQUAL_COST
 from minesweep.reporting.units import unit, words
 
 ALPHA = 0.05
@@ -123,7 +124,9 @@ def headline(
             min(pairs, key=lambda pair: _rank_of_two(pair, smaller_wins)), mining, metric
         )
     best = _best(counting, smaller_wins)
-    price = str(prices.get(best.arm, ""))
+    price = f", for {told}" if (told := str(prices.get(best.arm, ""))) else ""
+    if any(arm.label == best.arm and arm.values.get(EQUAL_COST) is not None for arm in arms):
+        price = " at equal cost"
     counts = _counts(counting, best.kind)
     for of_metric, seeds, told in ((1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0)):
         text = _sentence(
@@ -133,7 +136,7 @@ def headline(
             counts if told else "",
             f" of {words(metric)}" if of_metric else "",
             f", {best.n} seed{'s' if best.n != 1 else ''}" if seeds else "",
-            f", for {price}" if price else "",
+            price,
         )
         if len(text.split()) <= MOST_WORDS:
             return text

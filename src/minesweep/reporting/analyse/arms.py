@@ -97,6 +97,37 @@ def default_baseline(arms: Sequence[Arm]) -> dict[str, Any] | None:
     return None
 
 
+def wanted_baseline(
+    arms: Sequence[Arm], asked: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any] | None:
+    """The values of the baseline, by keys in full.
+
+    Args:
+        arms: The study's arms.
+        asked: The values; of several the first that an arm has; None for the default.
+
+    Raises:
+        UserError: A key means no column.
+    """
+    from minesweep.reporting.read.study import DERIVED  # here: it brings pandas
+
+    if asked is None:
+        return default_baseline(arms)
+    keys = list(arms[0].values)
+
+    def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {k if k in DERIVED else resolve_key(k, keys): v for k, v in values.items()}
+
+    if isinstance(asked, Mapping):
+        return resolved(asked)
+    for values in asked:
+        # Of the further ones, a key may mean nothing in this study.
+        known = all(key in DERIVED or key in keys for key in values)
+        if known and any(_has(arm, resolved(values)) for arm in arms):
+            return resolved(values)
+    return default_baseline(arms)
+
+
 def find_baselines(
     arms: Sequence[Arm], baseline: Mapping[str, Any], within: Sequence[str] = ()
 ) -> dict[str, str]:
@@ -113,7 +144,7 @@ def find_baselines(
     Raises:
         UserError: No arm has these values.
     """
-    candidates = [a for a in arms if all(_same(a.values.get(k), v) for k, v in baseline.items())]
+    candidates = [arm for arm in arms if _has(arm, baseline)]
     if not candidates:
         wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
         known = "; ".join(arm.label for arm in arms[:12])
@@ -129,6 +160,10 @@ def find_baselines(
         if len(fits) == 1:
             found[arm.label] = fits[0].label
     return found
+
+
+def _has(arm: Arm, values: Mapping[str, Any]) -> bool:
+    return all(_same(arm.values.get(key), value) for key, value in values.items())
 
 
 def _same(held: Any, wanted: Any) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from minesweep.reporting.analyse.answer import UNKNOWN, UNSURE, Answer
+from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.design import Design
 from minesweep.reporting.analyse.sequential import Decision, decide, e_value, seeds_for
 from minesweep.reporting.analyse.settings import Settings
+from minesweep.reporting.read.study import EQUAL_COST
 from minesweep.reporting.units import unit, words
 
 
@@ -29,7 +32,11 @@ def declared_settings(settings: Settings, design: Design, metrics: Sequence[str]
 
 
 def declared_answers(
-    runs: pd.DataFrame, comparisons: pd.DataFrame, design: Design, notes: list[str]
+    runs: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    design: Design,
+    notes: list[str],
+    failed: Mapping[str, Collection[int]],
 ) -> list[Answer]:
     """The answers on the declared metric, and their numbers in ``comparisons``.
 
@@ -40,11 +47,12 @@ def declared_answers(
             ``fragile`` and ``p_anytime``.
         design: What the study declared.
         notes: Gets what a reader has to know.
+        failed: The seeds that failed, by arm: they are used up.
     """
     answers, decisions = [], {}
     for index in comparisons.index[comparisons["measure"] == design.metric]:
         arm, baseline = (str(comparisons.loc[index, key]) for key in ("arm", "baseline"))
-        d = _differences(runs, arm, baseline, design)
+        d = _differences(runs, arm, baseline, design, failed)
         decisions[arm] = decision = decide(design.sign * d, design.rule)
         low, high = decision.low, decision.high
         if design.sign < 0:
@@ -68,22 +76,57 @@ def declared_answers(
         answers.append(
             Answer(arm, baseline, kind, numbers["difference"], low, high, decision.n, least)
         )
-    _note(answers, decisions, runs, design, notes)
+    _note(answers, decisions, runs, design, notes, failed)
     return answers
 
 
-def _differences(runs: pd.DataFrame, arm: str, baseline: str, design: Design) -> np.ndarray:
-    """Differences in the order of the declared seeds, up to the last that both arms have.
+def failed_seeds(failed: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, set[int]]:
+    """The seeds that failed, by the label of their arm.
 
-    A seed in between without a result has failed: it is NaN.
+    Args:
+        failed: One row a failed run: ``seed`` and the arms' keys.
+        arms: The study's arms.
     """
-    by_arm = [
-        runs[runs["arm"] == label].set_index("seed")[design.metric].reindex(list(design.seeds))
-        for label in (arm, baseline)
+    labels = {_setting(arm.values, list(arm.values)): arm.label for arm in arms}
+    found: dict[str, set[int]] = {arm.label: set() for arm in arms}
+    for row in failed.to_dict("records"):
+        label = labels.get(_setting(row, list(arms[0].values)))
+        if label is not None:
+            found[label].add(row["seed"])
+    return found
+
+
+def _setting(values: Mapping[Any, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+    """The values of ``keys``; of a number of steps at equal cost, whether there is one."""
+    return tuple(
+        values[key] is not None if key == EQUAL_COST else repr(values[key]) for key in keys
+    )
+
+
+def _differences(
+    runs: pd.DataFrame,
+    arm: str,
+    baseline: str,
+    design: Design,
+    failed: Mapping[str, Collection[int]],
+) -> np.ndarray:
+    """Differences in the order of the declared seeds, up to the first that is still to come.
+
+    A seed that failed is NaN.
+    """
+    values = [
+        runs[runs["arm"] == label].set_index("seed")[design.metric] for label in (arm, baseline)
     ]
-    d = (by_arm[0] - by_arm[1]).to_numpy(dtype=float)
-    held = np.flatnonzero(np.isfinite(d))
-    return d[: held[-1] + 1] if len(held) else d[:0]
+    settled = [
+        {*of.index, *failed.get(label, ())}
+        for label, of in zip((arm, baseline), values, strict=True)
+    ]
+    count = next(
+        (i for i, seed in enumerate(design.seeds) if any(seed not in held for held in settled)),
+        len(design.seeds),
+    )
+    seeds = list(design.seeds[:count])
+    return (values[0].reindex(seeds) - values[1].reindex(seeds)).to_numpy(dtype=float)
 
 
 def _note(
@@ -92,6 +135,7 @@ def _note(
     runs: pd.DataFrame,
     design: Design,
     notes: list[str],
+    failed: Mapping[str, Collection[int]],
 ) -> None:
     u = unit(design.metric)
     looks = ", ".join(map(str, design.looks))
@@ -117,7 +161,7 @@ def _note(
         )
     if fragile := [arm for arm, decision in decisions.items() if decision.fragile]:
         notes.append(f"Warning: the answer changes if one seed is left out: {'; '.join(fragile)}.")
-    _note_further_seeds(answers, decisions, runs, design, notes)
+    _note_further_seeds(answers, decisions, runs, design, notes, failed)
 
 
 def _note_further_seeds(
@@ -126,13 +170,14 @@ def _note_further_seeds(
     runs: pd.DataFrame,
     design: Design,
     notes: list[str],
+    failed: Mapping[str, Collection[int]],
 ) -> None:
     """How many seeds would tell, and which were added without having been declared."""
     told = []
     for answer in answers:
         if answer.kind != UNSURE or decisions[answer.arm].next_look or design.rule.care is None:
             continue
-        x = _differences(runs, answer.arm, answer.baseline, design)
+        x = _differences(runs, answer.arm, answer.baseline, design, failed)
         spread = float(np.nanstd(x, ddof=1))
         if count := seeds_for(spread, design.rule.care, design.levels[-1]):
             told.append(f"{answer.arm} {count}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Design:
         shape: w of Wang and Tsiatis.
         baselines: The arm that each compared arm is compared with.
         finished_before: Runs of the study that were finished when this was declared.
+        commands: How to train each arm, by its label.
     """
 
     metric: str
@@ -43,6 +44,7 @@ class Design:
     shape: float
     baselines: Mapping[str, str]
     finished_before: int = 0
+    commands: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rule(self) -> Rule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,21 @@ from typing import Any
 import pandas as pd
 
 from minesweep.errors import UserError
+from minesweep.reporting.analyse.advice import advise
 from minesweep.reporting.analyse.answer import Answer, Price, fixed, headline
 from minesweep.reporting.analyse.arms import (
     Arm,
-    default_baseline,
     find_baselines,
     make_arms,
     resolve_key,
     show,
+    wanted_baseline,
 )
-from minesweep.reporting.analyse.declared import declared_answers, declared_settings
+from minesweep.reporting.analyse.declared import (
+    declared_answers,
+    declared_settings,
+    failed_seeds,
+)
 from minesweep.reporting.analyse.design import Design, read_design
 from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
 from minesweep.reporting.analyse.notes import of_choices, of_comparisons, of_seeds
@@ -39,7 +44,7 @@ from minesweep.reporting.analyse.statistics import (
     summarise,
 )
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, make_views
-from minesweep.reporting.read.study import DERIVED, Study, read_study
+from minesweep.reporting.read.study import Study, read_study
 from minesweep.reporting.units import lower_is_better
 
 
@@ -61,6 +66,7 @@ class Report:
         answers: The answers on the main measure.
         prices: What each compared arm spent, by its label.
         headline: The study's answer in one sentence.
+        advice: Which arm to train with, and how; empty where none was compared at equal cost.
         notes: What a reader has to know, one sentence each.
         step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
         views: Further figures that the study's ``report.yaml`` asks for.
@@ -78,6 +84,7 @@ class Report:
     answers: list[Answer]
     prices: dict[str, Price]
     headline: str
+    advice: str
     notes: list[str]
     step_seconds: dict[str, float]
     views: list[Surface | Tradeoff | Curve] = field(default_factory=list)
@@ -144,7 +151,8 @@ def analyse(
     comparisons = pd.concat(
         [compare(runs, measure.name, baselines) for measure in measures], ignore_index=True
     )
-    answers = _answers(runs, comparisons, settings, design, notes)
+    failed = failed_seeds(study.failed, arms)
+    answers = _answers(runs, comparisons, settings, design, failed, notes)
     table = _table(runs, arms, measures, comparisons, step_seconds)
     # Seeds of a declared design are unequal on purpose.
     notes += of_seeds(runs, arms, settings.metric, complete=design is None)
@@ -153,6 +161,9 @@ def analyse(
     prices = _prices(runs, baselines)
     smaller = smaller_wins(settings, settings.metric)
     judged_by = settings.metric, settings.validation
+    means = table[f"{settings.metric} mean"].astype(float).to_dict()
+    commands = {} if design is None else design.commands
+    advice = "" if settings.group_by else advise(answers, arms, means, smaller, commands)
     return Report(
         study=study,
         settings=settings,
@@ -166,6 +177,7 @@ def analyse(
         answers=answers,
         prices=prices,
         headline=headline(answers, arms, settings.metric, prices, smaller),
+        advice=advice,
         step_seconds=step_seconds,
         views=make_views(settings.views, study, runs, arms, step_seconds, judged_by, notes),
         notes=notes,
@@ -177,6 +189,7 @@ def _answers(
     comparisons: pd.DataFrame,
     settings: Settings,
     design: Design | None,
+    failed: Mapping[str, Collection[int]],
     notes: list[str],
 ) -> list[Answer]:
     """The answers on the main metric; writes the column ``answer`` of all comparisons."""
@@ -184,7 +197,7 @@ def _answers(
     answers = [fixed(row, smaller_wins(settings, row["measure"])) for row in rows]
     main = comparisons["measure"] == settings.metric
     if design is not None:
-        declared = iter(declared_answers(runs, comparisons, design, notes))
+        declared = iter(declared_answers(runs, comparisons, design, notes, failed))
         answers = [next(declared) if own else a for a, own in zip(answers, main, strict=True)]
         fragile = comparisons.loc[main, "fragile"].fillna(False).astype(bool)
         comparisons.loc[main, "without"] = ["yes" if told else "" for told in fragile]
@@ -240,12 +253,11 @@ def _arms(
 def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[str, str]:
     keys = list(arms[0].values) if arms else []
     within = [resolve_key(key, keys) for key in settings.group_by]
-    wanted = settings.baseline or default_baseline(arms)
+    wanted = wanted_baseline(arms, settings.baseline)
     if wanted is None:
         if len(arms) > 1:
             notes.append("No arm is an obvious baseline: name one with --baseline.")
         return {}
-    wanted = {k if k in DERIVED else resolve_key(k, keys): v for k, v in wanted.items()}
     found = find_baselines(arms, wanted, within)
     told = ", ".join(f"{key}={show(value)}" for key, value in wanted.items())
     notes.append(f"Baseline: {told}, on the same seeds.")

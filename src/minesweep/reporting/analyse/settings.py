@@ -29,8 +29,8 @@ class Settings:
     Attributes:
         metric: The summary's metric that decides.
         goal: ``maximize``, ``minimize``, or None for what the metric's name says.
-        baseline: Values of the arm to compare with; None for a default
-            (:func:`minesweep.reporting.analyse.arms.default_baseline`).
+        baseline: Values of the arm to compare with; of several, the first that the study has;
+            None for a default (:func:`minesweep.reporting.analyse.arms.default_baseline`).
         group_by: Columns that the table is split by and in which an arm and its baseline agree.
         best_by: A swept key of which each arm keeps the value best on validation data.
         validation: The metric that ``best_by`` chooses on.
@@ -45,7 +45,7 @@ class Settings:
 
     metric: str = "test/accuracy"
     goal: str | None = None
-    baseline: dict[str, Any] | None = None
+    baseline: dict[str, Any] | list[dict[str, Any]] | None = None
     group_by: list[str] = field(default_factory=list)
     best_by: str | None = None
     validation: str = "val/accuracy"

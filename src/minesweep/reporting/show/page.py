@@ -37,6 +37,7 @@ def render(report: Report, figures: list[Figure]) -> str:
         .render(
             name=clean(report.study.name),
             headline=clean(report.headline),
+            advice=clean(report.advice),
             overview=report.overview,
             means=tables.means(report),
             legend=tables.legend(report),

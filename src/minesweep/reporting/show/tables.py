@@ -52,6 +52,8 @@ def means(report: Report, names: Collection[str] | None = None) -> Table:
     if baselines:
         points = u.points and ", points"
         columns += [f"difference to baseline [95 %]{points}", "p (Holm)", "answer"]
+        if looked(report):
+            columns.remove("p (Holm)")
     columns += [measure.title for measure in further]
     columns += ["seconds per step"] if report.step_seconds else []
     rows = []
@@ -69,11 +71,17 @@ def means(report: Report, names: Collection[str] | None = None) -> Table:
             )
             told = "baseline" if arm.label in baselines else DASH
             told = _marked(answer, without) if isinstance(answer, str) else told
-            cells += [u.interval(d, low, high, word=False), probability(p), told]
+            cells.append(u.interval(d, low, high, word=False))
+            cells += [told] if looked(report) else [probability(p), told]
         cells += average[1:]
         cells += [f"{row['seconds per step']:.3g}"] if report.step_seconds else []
         rows.append(cells)
     return _table(f"{report.study.name}: mean ± 95 % interval over seeds", columns, rows)
+
+
+def looked(report: Report) -> bool:
+    """Whether the answers are those of declared looks: there is no p value then."""
+    return "level" in report.comparisons
 
 
 def brief(report: Report) -> Table:
@@ -162,6 +170,8 @@ def legend(report: Report) -> str:
         told += " Differences are paired: an arm minus its baseline on the same seeds."
         if (report.comparisons["without"] != "").any():
             told += f" {FRAGILE}: the answer changes if one seed is left out."
+        if looked(report):
+            return f"{told} Their intervals hold at 95 % over all looks and comparisons together."
         told += f" p: paired t-test, after Holm over {count} comparison{'s' if count > 1 else ''}."
     return told
 
@@ -214,5 +224,7 @@ def print_report(report: Report, files: Sequence[Path] = ()) -> None:
     for line in (report.overview, *report.notes, *told, ""):
         console.print(clean(line))
     console.print(clean(report.headline), style="bold")
+    if report.advice:
+        console.print(clean(report.advice))
     for path in files:
         console.print(str(path))

@@ -95,6 +95,7 @@ def markdown(report: Report, pictures: list[str]) -> str:
     parts = [
         f"# {escape(report.study.name)}",
         f"**{escape(report.headline)}**",
+        escape(report.advice),
         _section(tables.means(report)),
         escape(tables.legend(report)),
         escape(report.overview),
@@ -121,7 +122,8 @@ def summary(report: Report) -> str:
     )
     table = tables.to_markdown(tables.means(report, report.settings.further))
     notes = "\n".join(f"- {tables.escape_markdown(note)}" for note in [*report.notes, made])
-    return f"{tables.escape_markdown(report.headline)}\n\n{table}\n\n{notes}\n"
+    told = [tables.escape_markdown(line) for line in (report.headline, report.advice) if line]
+    return "\n\n".join([*told, table, notes]) + "\n"
 
 
 def fill(readme: str, root: Path) -> str:
