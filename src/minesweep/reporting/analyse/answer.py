@@ -124,7 +124,8 @@ def headline(
             min(pairs, key=lambda pair: _rank_of_two(pair, smaller_wins)), mining, metric
         )
     best = _best(counting, smaller_wins)
-    price = f", for {told}" if (told := str(prices.get(best.arm, ""))) else ""
+    spent = str(prices.get(best.arm, ""))
+    price = f", for {spent}" if spent else ""
     if any(arm.label == best.arm and arm.values.get(EQUAL_COST) is not None for arm in arms):
         price = " at equal cost"
     counts = _counts(counting, best.kind)

@@ -161,7 +161,7 @@ def analyse(
     prices = _prices(runs, baselines)
     smaller = smaller_wins(settings, settings.metric)
     judged_by = settings.metric, settings.validation
-    means = table[f"{settings.metric} mean"].astype(float).to_dict()
+    means = {str(arm): float(x) for arm, x in table[f"{settings.metric} mean"].items()}
     commands = {} if design is None else design.commands
     advice = "" if settings.group_by else advise(answers, arms, means, smaller, commands)
     return Report(
