@@ -220,6 +220,17 @@ def _still(model: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
+class Spread(nn.Module):
+    """A model of several arguments, called with one tuple or dict of them."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Any) -> Any:
+        return self.inner(**inputs) if isinstance(inputs, dict) else self.inner(*inputs)
+
+
 def is_compiled(model: nn.Module) -> bool:
     """Whether ``torch.compile`` has been at the model, or at a part of it."""
     return any(
@@ -230,6 +241,10 @@ def is_compiled(model: nn.Module) -> bool:
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     # DistributedDataParallel would wait for a backward pass of every process.
+    if isinstance(model, Spread):
+        return Spread(_unwrapped(model.inner))
+    if isinstance(whole := getattr(model, "_orig_mod", None), nn.Module):
+        return _unwrapped(whole)  # to count, the operations have to be seen
     if not isinstance(model, nn.parallel.DistributedDataParallel):
         return model
     assert isinstance(model.module, nn.Module)

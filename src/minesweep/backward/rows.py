@@ -46,6 +46,8 @@ def replaced(outputs: T, rows: Tensor, part: T, n: int) -> T:
     def put(whole: Any, new: Any) -> Any:
         if not isinstance(whole, Tensor):
             return whole
+        if whole.ndim == 0 or len(whole) % n:
+            return new
         return whole.to(new.dtype).index_copy(0, _places(rows, len(whole) // n), new)
 
     return put(outputs, part) if isinstance(outputs, Tensor) else tree_map(put, outputs, part)

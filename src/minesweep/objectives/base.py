@@ -167,6 +167,9 @@ class RowObjective(Objective):
     row_wise: ClassVar[bool] = False
     """Whether a row's loss depends on that row alone: then those of the selected suffice."""
 
+    option: ClassVar[str] = "objective.backward"
+    """How messages name ``backward``."""
+
     def __init__(
         self,
         reduction: str = "mean",
@@ -175,7 +178,7 @@ class RowObjective(Objective):
     ) -> None:
         super().__init__()
         self.reduction = reduction
-        self.backward = check_word("objective.backward", backward, WAYS)
+        self.backward = check_word(self.option, backward, WAYS)
         self.selecting = Selecting(**(selecting or {}))
         if self.selecting.cheaper and backward != AGAIN:
             raise UserError(
@@ -228,8 +231,8 @@ class RowObjective(Objective):
             return self._twice(model, batch, miner, step)
         except NotRowWise as error:
             raise UserError(
-                f"objective.backward={self.backward}: the model cannot go backward over the "
-                f"selected rows alone, {error}; objective.backward=full is right for any model"
+                f"{self.option}={self.backward}: the model cannot go backward over the selected "
+                f"rows alone, {error}; {self.option}=full is right for any model"
             ) from None
 
     def _full(self, model: nn.Module, batch: Batch, miner: Miner | None, step: int) -> Outcome:
@@ -290,13 +293,13 @@ class RowObjective(Objective):
         k = miner.selected(n)
         if self.backward == AUTO:
             choice = choose(model, batch.inputs, n, k)
-            log.info("objective.backward=auto takes %s: %s", choice.way, choice.reason)
+            log.info("%s=auto takes %s: %s", self.option, choice.way, choice.reason)
             self._set_way(choice.way)
         else:
             if self.backward == ROWS and is_compiled(model):
                 raise UserError(
-                    "objective.backward=rows cannot look into a compiled model: take again, full "
-                    "or auto, or trainer.compile=false"
+                    f"{self.option}=rows cannot look into a compiled model: take again, full or "
+                    "auto, or do not compile it (trainer.compile=false)"
                 )
             # Two passes over all n would only cost more.
             way = FULL if k == n else self.backward
