@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from minesweep.config.entry import clear_errors, clear_job_errors
+from minesweep.config.entry import clear_errors, clear_job_errors, prepare_arguments
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -24,4 +24,5 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with clear_errors():
+        prepare_arguments()
         main()

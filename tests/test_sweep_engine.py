@@ -66,11 +66,11 @@ def test_overrides_hold_for_every_trial_and_win_over_the_file(
     sweep: Any, runs: Path, tmp_path: Path
 ) -> None:
     path = write_sweep(tmp_path, command=[*SWEEP["command"], "optimizer.lr=0.5"])
-    finished = sweep(path, "seed=5", "miner=random_k", "+dataset.note=1", check=False)
+    finished = sweep(path, "seed=5", "miner=random_k", "+note=1", check=False)
     assert [trial.folder.name.rpartition("-")[0] for trial in finished] == ["random_k-n64-k48-s5"]
     config = yaml.safe_load((finished[0].folder / "config.yaml").read_text())
     assert config["optimizer"]["lr"] == 0.5
-    assert config["dataset"]["note"] == 1
+    assert config["note"] == 1
 
 
 def test_a_trial_is_what_the_command_line_makes_of_its_overrides(
@@ -114,7 +114,7 @@ def test_a_trial_is_what_the_command_line_makes_of_its_overrides(
             (),
             "trial miner.k=65 seed=0: miner.k=65 is more than n",
         ),
-        ({"seed": {"values": [0, -1]}}, {}, (), "seed=-1 must be a whole number at least 0"),
+        ({"seed": {"values": [0, -1]}}, {}, (), "seed=-1 must be a whole number of at least 0"),
         (
             {},
             {"metric": {"name": "val/acuracy"}},

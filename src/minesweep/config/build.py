@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
+from minesweep.config.identity import plain
+from minesweep.config.places import own_folders
 from minesweep.errors import UserError
+from minesweep.words import nearest
 
 
 def build(cfg: DictConfig, group: str, /, **arguments: Any) -> Any:
@@ -31,10 +37,81 @@ def build(cfg: DictConfig, group: str, /, **arguments: Any) -> Any:
         raise
 
 
+def check_arguments(cfg: DictConfig) -> None:
+    """Compares the keys of each node that names a class with what the class takes.
+
+    Raises:
+        UserError: The class has no such argument, or a value is not of its plain type.
+    """
+    for path, node in _objects(plain(cfg), ""):
+        known = _arguments(node["_target_"])
+        for name, value in node.items():
+            if known is None or name.startswith("_"):
+                continue
+            if name not in known:
+                raise UserError(
+                    f"no key '{path}.{name}': {node['_target_']} does not take it"
+                    f"{nearest(name, known)}"
+                )
+            types = PLAIN.get(known[name].removesuffix(" | None"))
+            optional = known[name].endswith(" | None") and value is None
+            if types and not optional and not _is_a(value, types):
+                given = f"{path}.{name}={json.dumps(value, default=str)}"
+                raise UserError(f"{given} must be {WORDS[types[0]]}, as {node['_target_']} says")
+
+
+PLAIN: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "str": (str,),
+}
+"""Annotations that say all of what an argument may be."""
+
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _is_a(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+
+
+def _objects(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The nodes that name a class, outermost first."""
+    if "_target_" in node:
+        yield path, node
+    for name, value in node.items():
+        if isinstance(value, Mapping) and name != "hydra":
+            yield from _objects(value, f"{path}.{name}" if path else str(name))
+
+
+@cache
+def _arguments(target: str) -> dict[str, str] | None:
+    """The arguments of a class and their annotations; None where it takes any, or cannot tell."""
+    try:
+        found = get_object(target)
+    except Exception:
+        return None  # what is wrong is told where it is built
+    known: dict[str, str] = {}
+    makers = [found]
+    if isinstance(found, type):
+        makers = [vars(c)["__init__"] for c in found.__mro__ if "__init__" in vars(c)]
+    for maker in makers:
+        try:
+            arguments = inspect.signature(maker).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        for argument in arguments:
+            kind = argument.annotation
+            text = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+            known.setdefault(argument.name, text)
+        # Only ``**keywords`` hand on what the class itself does not name.
+        if not any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+            return known
+    return None
+
+
 def find_user_code() -> None:
     """Makes code that lies beside the YAML files of ``--config-dir`` importable."""
-    if not HydraConfig.initialized():
-        return
-    for source in HydraConfig.get().runtime.config_sources:
-        if source.schema == "file" and source.provider != "main" and source.path not in sys.path:
-            sys.path.append(source.path)
+    for folder in own_folders():
+        if folder not in sys.path:
+            sys.path.append(folder)

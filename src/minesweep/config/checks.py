@@ -2,141 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from minesweep.config.identity import batch_and_selected, choice, scores_pixels
+from minesweep.config.compose import suggest
+from minesweep.config.identity import batch_and_selected, choice, plain, run_name, scores_pixels
+from minesweep.config.places import own_folders
+from minesweep.config.schema import Key, Schema, schema
 from minesweep.errors import UserError
-from minesweep.words import check_word
-
-TINY = 1e-6  # the lowest where 0 would divide by 0
-# key: (kind, lowest, highest, whether null is allowed)
-NUMBERS: dict[str, tuple[type, float, float, bool]] = {
-    "seed": (int, 0, math.inf, False),
-    "trainer.batch_size": (int, 1, math.inf, False),
-    "trainer.max_epochs": (int, 1, math.inf, True),
-    "trainer.max_steps": (int, 1, math.inf, True),
-    "trainer.equal_cost": (int, 1, math.inf, True),
-    "trainer.eval_every": (int, 1, math.inf, True),
-    "trainer.checkpoint_every": (int, 1, math.inf, True),
-    "trainer.threads": (int, 1, math.inf, True),
-    "trainer.gradient_clip": (float, 0, math.inf, True),
-    "trainer.accumulate": (int, 1, math.inf, False),
-    "logger.every": (int, 1, math.inf, False),
-    "logger.histogram_every": (int, 1, math.inf, False),
-    "logger.mined": (int, 0, math.inf, False),
-    "logger.embeddings.every": (int, 1, math.inf, True),
-    "logger.embeddings.points": (int, 1, math.inf, False),
-    "optimizer.lr": (float, 0, math.inf, False),
-    "scheduler.warmup": (int, 0, math.inf, False),
-    "scheduler.final": (float, 0, 1, False),
-    "scheduler.warmup_from": (float, 0, 1, False),
-    "dataset.label_noise": (float, 0, 1, False),
-    "dataset.limit": (int, 1, math.inf, True),
-    "dataset.size": (int, 1, math.inf, False),
-    "dataset.dim": (int, 1, math.inf, False),
-    "dataset.classes": (int, 2, math.inf, False),
-    "dataset.spread": (float, 0, math.inf, True),
-    "dataset.held_out": (int, 1, math.inf, True),
-    "dataset.min_count": (int, 1, math.inf, False),
-    "dataset.max_tokens": (int, 1, math.inf, False),
-    "dataset.bucket": (int, 1, math.inf, False),
-    "dataset.image_size": (int, 8, math.inf, False),
-    "dataset.stored_size": (int, 8, math.inf, True),
-    "dataset.val_share": (float, TINY, 0.9, False),
-    "dataset.test_share": (float, TINY, 0.9, False),
-    "dataset.memory": (float, 0, math.inf, False),
-    "dataset.workers": (int, 0, math.inf, True),
-    "dataset.views.flip": (float, 0, 1, False),
-    "dataset.views.jitter_probability": (float, 0, 1, False),
-    "dataset.views.grayscale": (float, 0, 1, False),
-    "dataset.views.blur": (float, 0, 1, False),
-    "dataset.views.erase": (float, 0, 1, False),
-    "objective.selecting.every": (int, 1, math.inf, False),
-    "objective.selecting.stale": (int, 0, math.inf, False),
-    "objective.selecting.resolution": (float, TINY, 1, False),
-    "objective.threshold": (float, -1, 1, False),
-    "model.dim": (int, 1, math.inf, False),
-    "model.projection": (int, 1, math.inf, True),
-    "miner.k": (int, 1, math.inf, True),
-    "miner.ratio": (float, 0, 1, True),
-    "miner.skip_hardest": (float, 0, 1, False),
-    "miner.start": (float, 0, 1, False),
-    "miner.end": (float, 0, 1, False),
-    "miner.interrupt": (int, 0, math.inf, False),
-    "miner.beta": (float, 0, math.inf, False),
-    "miner.history": (int, 1, math.inf, False),
-    "miner.anneal": (float, TINY, 1, False),
-    "miner.temperature": (float, TINY, math.inf, False),
-    "miner.per_class": (int, 1, math.inf, True),
-    "miner.range_min": (int, 0, math.inf, False),
-    "miner.range_max": (int, 1, math.inf, True),
-    "miner.relative_margin": (float, 0, 1, True),
-    "miner.absolute_margin": (float, 0, 2, True),
-    "miner.cutoff": (float, TINY, 2, False),
-    "miner.nonzero_loss_cutoff": (float, TINY, 2, False),
-    "miner.positives": (float, 0, 1, True),
-    "miner.random_positives": (float, 0, 1, True),
-    "miner.refresh": (int, 1, math.inf, False),
-    "miner.sample": (int, 0, math.inf, False),
-    "miner.memory": (int, 1, math.inf, False),
-    "miner.n_bits": (int, 8, math.inf, False),
-    "miner.shortlist": (int, 1, math.inf, False),
-    "objective.margin": (float, TINY, math.inf, False),
-    "objective.margin_end": (float, TINY, math.inf, True),
-    "objective.margin_steps": (int, 1, math.inf, True),
-    "objective.margin_quantile": (float, 0, 1, False),
-    "objective.positive_margin": (float, 0, math.inf, False),
-    "objective.power": (float, 1, math.inf, False),
-    "objective.queries": (int, 2, math.inf, True),
-    "objective.queue_size": (int, 1, math.inf, False),
-    "objective.momentum": (float, 0, 1, False),
-    "objective.temperature": (float, TINY, math.inf, False),
-    "objective.groups": (int, 1, math.inf, False),
-    "objective.knn_k": (int, 1, math.inf, False),
-    "objective.knn_temperature": (float, TINY, math.inf, False),
-    "objective.bank": (int, 2, math.inf, True),
-    "miner.n_hard": (int, 1, math.inf, False),
-    "miner.s1": (int, 0, math.inf, False),
-    "miner.s2": (int, 0, math.inf, False),
-    "miner.s1_start": (int, 0, math.inf, False),
-    "miner.s2_start": (int, 0, math.inf, False),
-    "model.hidden": (int, 1, math.inf, True),
-}
+from minesweep.words import nearest
 
 CLASSIFIERS = "minesweep.objectives.classification."
 """Where the objectives are whose outputs are classes."""
 
-WORDS: dict[str, tuple[str, ...]] = {
-    "resume": ("auto", "never", "must"),
-    "logger.embeddings.split": ("val", "train"),
-    "objective.reduction": ("mean", "sum", "sum_over_n"),
-    "objective.backward": ("auto", "rows", "again", "full"),
-    "objective.selecting.precision": ("32", "bf16"),
-    "trainer.precision": ("32", "bf16"),
-    "trainer.count": ("forward", "backward"),
-    "trainer.train_on": ("train", "val"),
-    "trainer.parallel": ("single", "ddp"),
-    "dataset.normalize": ("unit", "zscore", "none"),
-}
+LONGEST = 255
+"""Bytes of a file name, on every file system in use."""
 
 
-def check(cfg: DictConfig) -> None:
-    """Raises a UserError at the first value that cannot be meant."""
-    for key, (kind, low, high, optional) in NUMBERS.items():
-        if key == "miner.ratio" and choice(cfg, "miner") == "negative_ratio":
-            continue  # negatives for each positive, not a share
-        _check_number(cfg, key, kind, low, high, optional)
-    for key, words in WORDS.items():
-        check_word(key, str(OmegaConf.select(cfg, key, default=words[0])), words)
-    if not re.fullmatch(r"\w[\w.-]*", str(cfg.study)):
-        raise UserError(f"study={cfg.study} must be a plain folder name (letters, digits, _ . -)")
+def check(cfg: DictConfig, folders: Sequence[Path | str] | None = None) -> None:
+    """Raises a UserError at the first value that cannot be meant.
+
+    Args:
+        cfg: The configuration.
+        folders: Configuration folders of the user; by default those that Hydra was started with.
+    """
+    known = schema(own_folders() if folders is None else folders)
+    check_values(plain(cfg), known)
+    _check_study(cfg)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(cfg.trainer.device)):
         raise UserError(
             f"trainer.device={cfg.trainer.device} is not one of auto, cpu, cuda, cuda:<index>"
@@ -147,34 +44,122 @@ def check(cfg: DictConfig) -> None:
     _check_order(cfg, "miner.range_min", "miner.range_max")
     _check_order(cfg, "miner.cutoff", "miner.nonzero_loss_cutoff")
     _check_order(cfg, "miner.range_min", "trainer.batch_size")
+    check_warmup(cfg, cfg.trainer.get("equal_cost") or cfg.trainer.max_steps)
     _check_most(cfg, "miner.n_hard", "objective.queue_size")
+    _check_rules(cfg)
     _check_held_out(cfg)
     _check_selection(cfg)
     _check_writable(Path(cfg.paths.runs_dir).expanduser())
 
 
-def _check_number(
-    cfg: DictConfig, key: str, kind: type, low: float, high: float, optional: bool
-) -> None:
-    missing = object()
-    value: Any = OmegaConf.select(cfg, key, default=missing)
-    if value is missing or (value is None and optional):
-        return
-    if key == "trainer.equal_cost" and value == "auto":
-        return
-    if key == "trainer.eval_every" and isinstance(value, DictConfig):
-        _check_stages(key, value)
-        return
-    if key == "trainer.eval_every" and isinstance(value, float) and 0 < value < 1:
-        return  # a share of the run
-    allowed = f"[{low:g}, {high:g}]" if high < math.inf else f"at least {low:g}"
-    word = "a whole number" if kind is int else "a number"
-    right_kind = isinstance(value, int | float) and not isinstance(value, bool)
-    if not right_kind or (kind is int and not isinstance(value, int)) or not low <= value <= high:
-        null = " or null" if optional else ""
+def check_values(tree: Mapping[str, Any], known: Schema) -> None:
+    """Compares every value with what the configuration files say that it may be.
+
+    Args:
+        tree: The configuration as plain values.
+        known: The keys of all configuration files.
+
+    Raises:
+        UserError: At the first value that its key does not allow.
+    """
+    for path, value, target, argument in _walk(tree, "", "", ""):
+        keys = known.find(path, target, argument)
+        if keys and not any(key.allows(value) for key in keys):
+            raise UserError(_wrong(path, value, keys[0]))
+        if not keys and not target and "." in path:
+            _check_name(path, known)
+
+
+def _walk(
+    node: Mapping[str, Any], prefix: str, target: str, below: str
+) -> Iterator[tuple[str, Any, str, str]]:
+    """Each key with its value, the class that it belongs to, and its place in that class."""
+    if "_target_" in node:
+        target, below = str(node["_target_"]), ""
+    for name, value in node.items():
+        path = f"{prefix}{name}"
+        if path == "hydra" or str(name).startswith("_"):
+            continue
+        argument = f"{below}{name}" if target else path
+        yield path, value, target, argument
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{path}.", target, f"{argument}.")
+
+
+def _check_name(path: str, known: Schema) -> None:
+    """Refuses a key that nothing reads, beside keys that are described."""
+    parent = path.rpartition(".")[0]
+    siblings = known.below(parent)
+    if siblings:
+        raise UserError(f"no key '{path}'{suggest(path, siblings)}")
+
+
+def _wrong(path: str, value: Any, key: Key) -> str:
+    words = [word for kind in key.kinds for word in kind.words]
+    hint = nearest(str(value), words) if words else ""
+    if key.is_text and isinstance(value, int | float):
+        hint = ": write it in quotes"
+    elif value is None and any(kind.name == "list" for kind in key.kinds):
+        hint = f": write {path}=[] for none"
+    elif isinstance(value, str) and any(kind.name == "list" for kind in key.kinds):
+        hint = f": write {path}=[{value}]"
+    elif value in ("None", "none", "null") and any(kind.name == "null" for kind in key.kinds):
+        hint = f": write {path}=null"
+    elif value == "":
+        hint = ", and is empty"
+    return f"{path}={shown(value)} must be {key.allowed}{hint}"
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    words = {True: "true", False: "false", None: "null"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def check_warmup(cfg: DictConfig, steps: int | None) -> bool:
+    """Whether the warm-up ends before the run does.
+
+    A choice's own warm-up may be longer, because a short run of it is a first look.
+
+    Raises:
+        UserError: A warm-up that was asked for is as long as the run, or longer.
+    """
+    warmup = cfg.scheduler.get("warmup") or 0
+    if not isinstance(steps, int) or warmup < steps:
+        return True
+    if warmup not in schema().defaults("scheduler.warmup"):
         raise UserError(
-            f"{key}={value} must be {word} {allowed}{null}".replace("number [", "number in [")
+            f"scheduler.warmup={warmup} must be below the run's {steps} steps, "
+            f"such as scheduler.warmup={steps // 10}"
         )
+    return False
+
+
+def _check_study(cfg: DictConfig) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", cfg.study):
+        raise UserError(f"study={cfg.study} must be a plain folder name (letters, digits, _ . -)")
+    # The run's own folder takes eight hex digits more, its lock file some letters.
+    for what, name, most in (
+        ("study", cfg.study, LONGEST),
+        ("the run's name", run_name(cfg), LONGEST - 32),
+    ):
+        if (length := len(name.encode())) > most:
+            raise UserError(
+                f"{what}={name[:20]}... has {length} bytes, and a folder's name {most} at most"
+            )
+
+
+def _check_rules(cfg: DictConfig) -> None:
+    """What a stop rule needs, and what a schedule of validations is."""
+    if isinstance(stages := cfg.trainer.eval_every, DictConfig):
+        _check_stages("trainer.eval_every", stages)
+    if cfg.trainer.early_terminate is not None and "_target_" not in cfg.trainer.early_terminate:
+        raise UserError(
+            f"trainer.early_terminate={cfg.trainer.early_terminate} has no _target_: "
+            "write early_terminate into a sweep file, which sets it"
+        )
+    if cfg.optimizer.get("nesterov") and not cfg.optimizer.get("momentum"):
+        raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
 
 
 def _check_order(cfg: DictConfig, lower: str, upper: str) -> None:
@@ -231,8 +216,6 @@ def _check_selection(cfg: DictConfig) -> None:
             f"miner.skip_hardest={cfg.miner.skip_hardest} leaves {n - skipped} of n={n}, "
             f"fewer than k={k}: lower one of them"
         )
-    if cfg.miner.get("ratio") == 0 and cfg.miner.get("k") is None:
-        raise UserError("miner.ratio=0 selects nothing: choose a share in (0, 1]")
 
 
 def _check_writable(folder: Path) -> None:

@@ -20,7 +20,10 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minesweep.config.identity import choice
+from minesweep.config.overrides import names_as_text
 from minesweep.config.places import CONF
+from minesweep.config.schema import schema
 from minesweep.errors import UserError
 from minesweep.words import nearest
 
@@ -48,8 +51,9 @@ def _compose(overrides: Sequence[str], config_dir: Path | str | None = None) -> 
     search = (
         [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     )
+    folders = [] if config_dir is None else [config_dir]
     with _fresh_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("train", [*overrides, *search])
+        return hydra_compose("train", [*names_as_text(overrides, folders), *search])
 
 
 @contextmanager
@@ -75,9 +79,11 @@ def explain(
             return _first_line(error)
         options = sorted(error.options or [])
         guess = nearest(wrong, options) or "."
+        if "none" in options and wrong in ("null", "None", "false", "False"):
+            guess = f"; for no choice write {group}=none."
         return f"{group}={wrong}: no such choice{guess} Known: {', '.join(options)}"
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}': {_first_line(error)}"
+        return f"cannot read '{error.override}'{_how_to_quote(error.override or '')}"
     text = str(error)
     ambiguous = re.search(r"Ambiguous value for argument '([^=]+)=(.*)'", text)
     if ambiguous:
@@ -86,7 +92,11 @@ def explain(
     unknown = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"Could not append to config\. An item is already at '([^']+)'", text
     )
-    if unknown and "already" not in unknown.group(0):
+    if unknown and "already" in unknown.group(0):
+        return f"+{unknown.group(1)}: the key is there already; write it without +"
+    if unknown and (inner := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)):
+        return _unknown_key(inner.group(2), overrides, config_dir)
+    if unknown:
         return _unknown_key(unknown.group(1), overrides, config_dir)
     override = re.search(
         r"(?:Could not find|In .*?: )?'([\w/@.]+)'.*(?:is not in struct|not found)", text
@@ -96,16 +106,32 @@ def explain(
     return _first_line(error)
 
 
+def _how_to_quote(word: str) -> str:
+    key, sign, text = word.partition("=")
+    if not sign:
+        return ": an override is KEY=VALUE"
+    if any(text.count(a) != text.count(b) for a, b in ("[]", "{}", "()")) or text.count("'") % 2:
+        hint = ": a bracket or a quote is not closed; for text write "
+    else:
+        hint = ": for text write "
+    safe = text.strip("'\"").replace("'", "\\'")
+    return f"""{hint}"{key}='{safe}'" """.rstrip()
+
+
 def _unknown_key(key: str, overrides: Sequence[str], config_dir: Path | str | None) -> str:
-    group = key.replace("/", ".").split("@")[0]
+    path = key.replace("/", ".").split("@")[0]
     rest = [
         item for item in overrides if not re.match(rf"[+~]*{re.escape(key)}(@[^=]*)?(=|$)", item)
     ]
     try:
-        known = keys(_compose(rest, config_dir))
+        cfg = _compose(rest, config_dir)
     except (HydraException, OmegaConfBaseException):
-        known = keys(_compose([], config_dir))
-    return f"no key '{key}'{suggest(group, known)}"
+        cfg = _compose([], config_dir)
+    group = path.partition(".")[0]
+    others = schema([] if config_dir is None else [config_dir]).choices_with(path)
+    if others and isinstance(cfg.get(group), DictConfig) and "_target_" in cfg[group]:
+        return f"no key '{key}' in {group}={choice(cfg, group)}; {', '.join(others)} have it"
+    return f"no key '{key}'{suggest(path, keys(cfg))}"
 
 
 def suggest(key: str, known: Sequence[str]) -> str:
@@ -134,6 +160,8 @@ def keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     """Every dotted key of a configuration, groups and leaves."""
     found = []
     for name in map(str, cfg):
+        if name.startswith("_"):
+            continue
         dotted = f"{prefix}{name}"
         found.append(dotted)
         node = None if OmegaConf.is_missing(cfg, name) else cfg._get_node(name)

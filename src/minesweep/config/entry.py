@@ -36,8 +36,10 @@ def clear_errors() -> Iterator[None]:
         sys.exit(_line(str(error)))
     except (HydraException, OmegaConfBaseException) as error:
         from minesweep.config.compose import command_line_overrides, explain
+        from minesweep.config.overrides import user_folders
 
-        sys.exit(_line(explain(error, command_line_overrides(), _option("--config-dir", "-cd"))))
+        folder = next(iter(user_folders(sys.argv)), None)
+        sys.exit(_line(explain(error, command_line_overrides(), folder)))
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 
@@ -61,14 +63,19 @@ def clear_job_errors() -> Iterator[None]:
         sys.exit(_line(str(error)))
 
 
+def prepare_arguments() -> None:
+    """Readies the command line for Hydra: names are text, and options that do nothing are told."""
+    from minesweep.config.overrides import IGNORED, names_as_text, user_folders
+
+    words = sys.argv[1:]
+    for word in list(words):
+        name = word.lstrip("+").partition("=")[0]
+        if name in IGNORED:
+            words.remove(word)
+            print(_line(f"{name} is ignored: {IGNORED[name]}"), file=sys.stderr)
+    several = any(word in ("-m", "--multirun") for word in words)
+    sys.argv[1:] = names_as_text(words, user_folders(words), several)
+
+
 def _line(message: str) -> str:
     return "minesweep: " + " ".join(message.split())
-
-
-def _option(*names: str) -> str | None:
-    """The value of a command-line option that Hydra reads, for a message."""
-    for position, word in enumerate(sys.argv):
-        name, _, value = word.partition("=")
-        if name in names:
-            return value or (sys.argv[position + 1] if position + 1 < len(sys.argv) else None)
-    return None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 
 from omegaconf import DictConfig
 
-from minesweep.config.identity import identity
+from minesweep.config.identity import identity, study_folder
 from minesweep.errors import UserError
 
 FILE = "step_seconds.json"
@@ -43,7 +42,7 @@ def with_equal_cost(cfg: DictConfig) -> DictConfig:
     """
     if not wants_equal_cost(cfg):
         return cfg
-    path = Path(cfg.paths.runs_dir) / cfg.study / FILE
+    path = study_folder(cfg) / FILE
     try:
         count = json.loads(path.read_text())["calibration"]["equal_cost_steps"][arm_key(cfg)]
     except (OSError, ValueError, LookupError, TypeError):

@@ -81,9 +81,12 @@ def run_name(cfg: DictConfig) -> str:
 
 def run_folder(cfg: DictConfig) -> Path:
     """``<runs_dir>/<study>/<name>-<the first 8 digits of the identity>``."""
-    return (
-        Path(cfg.paths.runs_dir).expanduser() / cfg.study / f"{run_name(cfg)}-{identity(cfg)[:8]}"
-    )
+    return study_folder(cfg) / f"{run_name(cfg)}-{identity(cfg)[:8]}"
+
+
+def study_folder(cfg: DictConfig) -> Path:
+    """``<runs_dir>/<study>``."""
+    return Path(cfg.paths.runs_dir).expanduser() / str(cfg.study)
 
 
 def choice(cfg: DictConfig, group: str) -> str:

@@ -7,7 +7,7 @@ note                   what it allows
 ====================== ==============================================
 ``bool``               true and false
 ``int``, ``float``     a finite number; ``>= 0``, ``> 0``, ``in [0, 1)`` may follow
-``text``               text, whatever it looks like
+``text``               text, whatever it looks like; not empty
 ``path``               text; ``~`` is the user's home folder
 ``mean | sum``         one of these words
 ``"auto"``             this word
@@ -70,7 +70,7 @@ class Kind:
         if self.name == "null":
             return value is None
         types = {"bool": bool, "text": str, "path": str, "mapping": dict}
-        return isinstance(value, types[self.name]) and (self.name != "path" or bool(value))
+        return isinstance(value, types[self.name]) and (not isinstance(value, str) or bool(value))
 
     def _allows_number(self, value: Any) -> bool:
         right = int if self.name == "int" else (int, float)

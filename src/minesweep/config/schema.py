@@ -67,7 +67,8 @@ class Key:
 
     def allows(self, value: Any) -> bool:
         """Whether the key may hold a value."""
-        return not self.kinds or any(kind.allows(value) for kind in self.kinds)
+        given = bool(self.default == "" and value == "")  # text may be empty where it is by default
+        return given or not self.kinds or any(kind.allows(value) for kind in self.kinds)
 
 
 def _of_text(kind: Kind) -> bool:
@@ -85,10 +86,15 @@ class Schema:
         self._folders = folders
         self._arguments: dict[tuple[str, str], list[Key]] = {}
         self._paths: dict[str, list[Key]] = {}
+        self._choices: dict[str, set[str]] = {}
         self.targets: set[str] = set()
         for folder in folders:
             for group, name in _choices(folder):
-                for key in self.choice(group, name).values():
+                keys = self.choice(group, name)
+                self._choices.setdefault(name, set()).update(
+                    path for path in keys if path.startswith(f"{PARTS.get(group, group)}.")
+                )
+                for key in keys.values():
                     self._paths.setdefault(key.path, []).append(key)
                     if key.target:
                         self.targets.add(key.target)
@@ -131,20 +137,34 @@ class Schema:
             )
 
     def find(self, path: str, target: str, argument: str) -> list[Key]:
-        """What is known of a key: of its class, or of its place where no class has it.
+        """What is known of a key: of its class, or of its place where it lies in none.
 
         Args:
             path: Such as ``miner.k``.
-            target: The ``_target_`` of the node that it lies in.
+            target: The ``_target_`` of the node that it lies in; empty where there is none.
             argument: Where it lies in that node.
         """
-        if target in self.targets:
-            return self._arguments.get((target, argument), [])
-        return self._paths.get(path, [])
+        if target:
+            found = self._arguments.get((target, argument), [])
+            return [key for key in found if key.kinds] or found
+        return self.at(path)
+
+    def below(self, path: str) -> list[str]:
+        """The keys directly below a place, such as ``trainer.batch_size`` below ``trainer``."""
+        return [key for key in self._paths if key.rpartition(".")[0] == path]
+
+    def defaults(self, path: str) -> list[Any]:
+        """The values that files give to a key."""
+        return [key.default for key in self._paths.get(path, [])]
+
+    def choices_with(self, path: str) -> list[str]:
+        """The choices that have a key, such as ``ohem`` for ``miner.k``."""
+        return sorted({name for name, keys in self._choices.items() if path in keys})
 
     def at(self, path: str) -> list[Key]:
-        """All keys of this place, of whatever class."""
-        return self._paths.get(path, [])
+        """All keys of this place, of whatever class; those that say what they hold, if any do."""
+        found = self._paths.get(path, [])
+        return [key for key in found if key.kinds] or found
 
 
 def schema(folders: Sequence[Path | str] = ()) -> Schema:

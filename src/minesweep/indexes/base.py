@@ -48,6 +48,9 @@ class Index(ABC):
         self.candidates = 0.0
         """Points whose distance to a row was worked out, per row, in the last search."""
 
+    def check(self, dim: int) -> None:  # noqa: B027
+        """Raises a UserError where embeddings of ``dim`` numbers cannot be searched."""
+
     def build(self, embeddings: Tensor, labels: Tensor) -> None:
         """Takes the points to search in; those taken before are forgotten.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import re
 from typing import Any
 
 import torch
@@ -15,6 +18,10 @@ _PROBED = 16
 
 _WIDER = 4
 """How much wider the second search is, for the rows that found fewer than k in the first."""
+
+
+_ANY_DIM, _LARGEST_DIM = 1024, 2**17
+"""Of the vectors that a description is tried with."""
 
 
 class Factory(Index):
@@ -43,23 +50,48 @@ class Factory(Index):
         if shortlist < 1:
             raise UserError(f"shortlist={shortlist} must be at least 1")
         self.factory, self.parameters, self.shortlist = factory, parameters, shortlist
+        self._check()
 
-    def _build(self) -> None:
+    def check(self, dim: int) -> None:
+        self._describe(import_faiss(), dim)
+
+    def _check(self) -> None:
+        """Refuses what FAISS cannot read, before there are any embeddings."""
         faiss = import_faiss()
-        n, dim = self._points.shape
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        self._vectors = self._points.cpu().numpy()
+        zero = re.search(r"(?:IVF|HNSW|PQ|OPQ)0(?!\d)", self.factory)
+        if zero:
+            raise UserError(f"factory={self.factory}: {zero[0]} must be at least {zero[0][:-1]}1")
+        parts = [int(number) for number in re.findall(r"PQ([1-9]\d{0,2})", self.factory)]
+        # A dimension that suits every part; the true one is known when the index is built.
+        dim = math.lcm(_ANY_DIM, *parts)
+        if dim <= _LARGEST_DIM:
+            self._set(faiss, self._describe(faiss, dim))
+
+    def _describe(self, faiss: Any, dim: int) -> Any:
         try:
-            self._index = faiss.index_factory(dim, self.factory)
+            return faiss.index_factory(dim, self.factory)
         except RuntimeError as error:
             raise UserError(
                 f"factory={self.factory} describes no FAISS index of {dim} dimensions "
                 f"({reason(error)}); such as Flat, IVF256,Flat, HNSW16 or PQ16 do"
             ) from None
+
+    def _build(self) -> None:
+        faiss = import_faiss()
+        n, dim = self._points.shape
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self._quantizers: list[Any] = []
+        self._vectors = self._points.cpu().numpy()
+        self._index = self._describe(faiss, dim)
         inner = _inner(self._index)
         for name in ("cp", "pq"):
             if clustering := getattr(getattr(inner, name, None), "cp", getattr(inner, name, None)):
                 clustering.min_points_per_centroid = 1  # or it warns on standard error
+        for rotation in _rotations(self._index):
+            quantizer = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
+            quantizer.cp.min_points_per_centroid = 1
+            self._quantizers.append(quantizer)  # FAISS keeps no reference to it
+            rotation.pq = quantizer
         graph = not hasattr(inner, "nlist") and hasattr(inner, "hnsw")
         try:
             self._index.train(self._vectors)
@@ -74,15 +106,19 @@ class Factory(Index):
         self._lists = int(getattr(inner, "nlist", 0))
         if self._lists:
             inner.nprobe = -(-self._lists // _PROBED)
-        self._set(faiss)
+        self._set(faiss, self._index)
         self._probes = int(getattr(inner, "nprobe", 0))
         self._visits = int(inner.hnsw.efSearch) if graph else 0
         self._selects = self._takes_selector()
 
-    def _set(self, faiss: Any) -> None:
+    def _set(self, faiss: Any, index: Any) -> None:
+        for word in filter(None, self.parameters.split(",")):
+            name, _, value = word.partition("=")
+            if re.fullmatch(r"-?[\d.]+", value) and float(value) < 1:
+                raise UserError(f"parameters.{name}={value} must be at least 1")
         try:
             if self.parameters:
-                faiss.ParameterSpace().set_index_parameters(self._index, self.parameters)
+                faiss.ParameterSpace().set_index_parameters(index, self.parameters)
         except RuntimeError as error:
             raise UserError(
                 f"parameters={self.parameters} cannot be set in {self.factory} ({reason(error)}); "
@@ -181,6 +217,8 @@ class Factory(Index):
 def import_faiss() -> Any:
     """FAISS, or a line that says how to get it."""
     try:
+        # It tells at the level of information which of its libraries it loads.
+        logging.getLogger("faiss.loader").setLevel(logging.WARNING)
         import faiss
     except ImportError as error:
         raise UserError(f"FAISS cannot be imported ({error}): pip install faiss-cpu") from None
@@ -196,6 +234,16 @@ def _inner(index: Any) -> Any:
             index.index if isinstance(index, faiss.IndexPreTransform) else index.base_index
         )
     return index
+
+
+def _rotations(index: Any) -> list[Any]:
+    """The rotations before the index that are learned with a quantizer of their own."""
+    faiss = import_faiss()
+    outer = faiss.downcast_index(index)
+    if not isinstance(outer, faiss.IndexPreTransform):
+        return []
+    chain = [faiss.downcast_VectorTransform(outer.chain.at(i)) for i in range(outer.chain.size())]
+    return [part for part in chain if isinstance(part, faiss.OPQMatrix)]
 
 
 def reason(error: RuntimeError) -> str:

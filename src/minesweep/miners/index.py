@@ -91,6 +91,7 @@ class IndexPairs(Random):
                 f"an index miner needs one vector for each example, and got {list(first.shape)} "
                 "for one: a dataset whose examples are pairs already has none to mine"
             )
+        self.index.check(first.shape[1])
         self.sample = min(self.sample, pool.size)
 
         def buffer(name: str, shape: tuple[int, ...], value: float, dtype: torch.dtype) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from minesweep.config.identity import plain
+from minesweep.config.identity import plain, study_folder
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.reporting.analyse.arms import (
@@ -80,9 +80,9 @@ def find_cells(sweep: Sweep, planner: Planner) -> Cells:
     """
     first = seeds_of(sweep, 1)[0]
     trials, configs = planner.fitting([at_seed(cell, first) for cell in without_seeds(sweep)])
-    if len({(cfg.paths.runs_dir, cfg.study) for cfg in configs}) > 1:
+    if len({study_folder(cfg) for cfg in configs}) > 1:
         raise UserError(f"{sweep.path}: the arms lie in several studies; do not sweep `study`")
-    folder = Path(configs[0].paths.runs_dir) / configs[0].study
+    folder = study_folder(configs[0])
     keep_report_settings(sweep, folder)
     settings = read_settings(folder, None, None, None)
     table, keys = tabulate([plain(cfg) for cfg in configs])

@@ -251,9 +251,11 @@ def check_override(where: str, name: str, text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    from minesweep.config.overrides import names_as_text
+
     quoted = "\"'" + text.replace("'", "\\'") + "'\""
     try:
-        override = OverridesParser.create().parse_override(write(name, text))
+        override = OverridesParser.create().parse_override(*names_as_text([write(name, text)]))
     except HydraException:
         message = f"{where}{name}: Hydra cannot read {text}; for text, write {quoted}"
         raise UserError(message) from None

@@ -21,12 +21,16 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from minesweep.config.build import build, check_arguments, find_user_code
 from minesweep.config.checks import DoesNotFit, check, check_fit
 from minesweep.config.compose import explain
 from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
 from minesweep.config.identity import run_folder
+from minesweep.config.overrides import names_as_text
+from minesweep.config.places import own_folders
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import Sweep
+from minesweep.tracking.wandb_rules import check_wandb
 from minesweep.training.folder import RunBusy, RunFolder
 
 if TYPE_CHECKING:
@@ -85,7 +89,8 @@ class Planner:
     ) -> None:
         self._sweep = sweep
         self._compose = compose
-        self._fixed = [*sweep.fixed, *fixed]
+        self._folders = own_folders()
+        self._fixed = names_as_text([*sweep.fixed, *fixed], self._folders)
         for word in self._fixed:
             if _parse(word).is_sweep_override():
                 raise UserError(f"'{word}' names several values: sweep them in the file")
@@ -158,7 +163,10 @@ class Planner:
             if wants_equal_cost(cfg):
                 cfg = with_equal_cost(cfg)
                 overrides.append(f"trainer.equal_cost={cfg.trainer.equal_cost}")
-            check(cfg)
+            check(cfg, self._folders)
+            check_wandb(cfg)
+            find_user_code()
+            check_arguments(cfg)
             self._check_fit(cfg)
             folder = run_folder(cfg)
         return Trial(tuple(overrides), folder, self._label(swept), cfg.trainer.max_steps)
@@ -166,7 +174,8 @@ class Planner:
     def _overrides(self, trial: Sequence[str]) -> tuple[list[str], list[str]]:
         """What of a trial is swept, and all overrides. What the command line names is fixed."""
         swept = [word for word in trial if word.partition("=")[0] not in self._fixed_keys]
-        return swept, [*swept, *self._fixed, *self._early_terminate(), *self._neutral]
+        as_text = names_as_text(swept, self._folders)
+        return swept, [*as_text, *self._fixed, *self._early_terminate(), *self._neutral]
 
     def _label(self, swept: Sequence[str]) -> str:
         return " ".join(word for word in swept if word.partition("=")[0] not in self._constant)
@@ -189,9 +198,6 @@ class Planner:
         """What only the classes can tell: each pair of miner and objective is asked once."""
         pair = (cfg.miner._target_, cfg.objective._target_)
         if pair not in self._fitting:
-            from minesweep.config.build import build, find_user_code
-
-            find_user_code()
             # By the class first: a miner may bring options that another objective does not take.
             mines = build(cfg, "miner").mines()
             with suppress(ImportError, AttributeError):  # building it says what is wrong

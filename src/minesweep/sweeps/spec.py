@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from minesweep.config.overrides import is_group, kinds_of_text
 from minesweep.errors import UserError
 from minesweep.sweeps.hyperband import Rule
 from minesweep.sweeps.parameters import Parameter, check_override, read_parameters
@@ -98,7 +99,9 @@ def read(path: Path | str) -> Sweep:
     """
     path = Path(path)
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, Loader=_UniqueKeys)
+        _keep_names(tree, yaml.load(text, Loader=yaml.BaseLoader))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
@@ -110,6 +113,34 @@ def read(path: Path | str) -> Sweep:
         return parse(tree, path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _keep_names(tree: Any, written: Any, prefix: str = "") -> None:
+    """Puts names back as they are written, where YAML reads a number, a switch or nothing.
+
+    Args:
+        tree: What YAML makes of a file, or of its nested parameters; it is changed.
+        written: The same with every value as text.
+        prefix: Of the parameters' names.
+    """
+    nodes = tree.get("parameters") if isinstance(tree, dict) else None
+    for key, node in nodes.items() if isinstance(nodes, dict) else ():
+        if not isinstance(node, dict):
+            continue
+        name, texts = f"{prefix}{key}", written["parameters"][str(key)]
+        _keep_names(node, texts, f"{name}.")
+        if is_group(name) or kinds_of_text(name):
+            if "value" in node:
+                node["value"] = _as_written(node["value"], texts["value"], name)
+            if isinstance(node.get("values"), list):
+                pairs = zip(node["values"], texts["values"], strict=True)
+                node["values"] = [_as_written(value, text, name) for value, text in pairs]
+
+
+def _as_written(value: Any, text: Any, name: str) -> Any:
+    may_be_null = any(kind.name == "null" for kind in kinds_of_text(name))
+    kept = isinstance(value, str | list | dict) or (value is None and may_be_null)
+    return value if kept else text
 
 
 def parse(tree: Any, path: Path) -> Sweep:

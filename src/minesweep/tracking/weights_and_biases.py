@@ -23,6 +23,7 @@ from minesweep.config.identity import batch_and_selected, choice, plain, run_nam
 from minesweep.datasets.base import Data
 from minesweep.tracking.background import Background
 from minesweep.tracking.journal import Histogram, Row
+from minesweep.tracking.wandb_rules import group, tags
 
 MOST_STEPS = 5
 """Of which what was mined is sent: each takes as many pictures as logger.mined says."""
@@ -77,8 +78,8 @@ class WeightsAndBiases:
             "id": self.id,
             "resume": "allow",
             "name": os.environ.get("WANDB_NAME") or name,
-            "group": os.environ.get("WANDB_RUN_GROUP") or f"{cfg.study}/{name.rsplit('-s', 1)[0]}",
-            "tags": [choice(cfg, "dataset"), choice(cfg, "model"), *cfg.logger.wandb.tags],
+            "group": group(cfg),
+            "tags": tags(cfg),
             "job_type": "train",
             "dir": folder,
             "config": {
@@ -231,7 +232,7 @@ def mode() -> Mode:
     """
     chosen = os.environ.get("WANDB_MODE")
     if chosen:
-        return cast(Mode, chosen)  # wandb itself tells a wrong word
+        return cast(Mode, chosen)  # wandb_rules tells a wrong word
     host = urlparse(os.environ.get("WANDB_BASE_URL") or _default_host())
     if host.hostname and _has_key(host.hostname) and _answers(host.hostname, host.port or 443):
         return "online"
@@ -247,7 +248,7 @@ def _default_host() -> str:
 def _has_key(host: str) -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     try:
         return netrc.netrc(str(path)).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):

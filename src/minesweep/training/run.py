@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from minesweep import parallel
-from minesweep.config.build import build, find_user_code
+from minesweep.config.build import build, check_arguments, find_user_code
 from minesweep.config.checks import check, check_fit
 from minesweep.config.equal_cost import with_equal_cost
 from minesweep.config.identity import identity, plain, run_folder, run_name
@@ -23,6 +23,7 @@ from minesweep.datasets.check import checked
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.tracking.tracker import Tracker, replay
+from minesweep.tracking.wandb_rules import check_wandb
 from minesweep.training import checkpoint
 from minesweep.training.display import Display, summary_table
 from minesweep.training.folder import RunFolder, now
@@ -49,7 +50,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """
     cfg = with_equal_cost(cfg)
     check(cfg)
+    check_wandb(cfg)
     find_user_code()
+    check_arguments(cfg)
     check_fit(cfg, build(cfg, "miner").mines(), build(cfg, "objective").candidate)
     dataset = build(cfg, "dataset")
     with parallel.process_group(cfg.trainer.parallel == "ddp"):
