@@ -402,6 +402,24 @@ def test_home_and_empty_variables(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["model=timm", "model.name=resnet10t", "trainer.batch_size=1", "miner=all"], "BatchNorm"),
+        (["ckpt_path={folder}/text.pt"], "text.pt cannot be read (torch.save did not write it)"),
+        (["trainer.max_steps=null", "trainer.max_epochs=1", "scheduler.warmup=30"], "16 steps"),
+    ],
+)
+def test_what_only_the_model_or_the_data_can_tell(
+    cli: Callable[..., Any], tmp_path: Path, words: list[str], answer: str
+) -> None:
+    (tmp_path / "text.pt").write_text("hello\n")
+    done = cli(*QUICK, "logger=none", *(word.format(folder=tmp_path) for word in words))
+    assert done.returncode == 1
+    assert answer in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_empty_folder_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("MINESWEEP_RUNS", "")

@@ -61,8 +61,10 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty"
+    except Exception as error:  # torch's reader raises whatever the file's bytes lead it to
+        first = str(error).strip().partition("\n")[0]
+        known = isinstance(error, OSError | RuntimeError | EOFError | pickle.UnpicklingError)
+        reason = (first or "empty") if known else "torch.save did not write it"
         raise UserError(f"checkpoint {path} cannot be read ({reason})") from None
     if not isinstance(state, dict) or "model" not in state:
         raise UserError(f"{path} is not a checkpoint of a run")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minesweep import parallel
 from minesweep.config.build import build
-from minesweep.config.checks import check_labels
+from minesweep.config.checks import check_labels, check_warmup
 from minesweep.config.identity import batch_and_selected
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
@@ -87,6 +87,8 @@ class Trainer:
         self.learned = [p for p in learned if p.requires_grad]
         self.optimizer: torch.optim.Optimizer = build(cfg, "optimizer", params=self.learned)
         self.scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
+        if not check_warmup(cfg, self.steps) and cfg.trainer.progress:
+            print(f"scheduler.warmup={cfg.scheduler.warmup} is longer than the {self.steps} steps")
         shown = cfg.logger.embeddings
         self.embedded = (
             Embedded(data, shown.split, shown.points)
@@ -150,7 +152,7 @@ class Trainer:
         from pathlib import Path
 
         try:
-            self.model.load_state_dict(checkpoint.read(Path(path))["model"])
+            self.model.load_state_dict(checkpoint.read(Path(path).expanduser())["model"])
         except RuntimeError as error:
             lines = str(error).splitlines()
             raise UserError(
@@ -205,7 +207,15 @@ class Trainer:
                 train.expect(parallel.shard(self._rows(later)).flatten(), later)
         self.optimizer.zero_grad(set_to_none=True)
         pieces = self.division.of(batch)
-        learned = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
+        try:
+            learned = [self._learn(piece, piece is pieces[-1]) for piece in pieces]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                "BatchNorm cannot normalise a single example: raise trainer.batch_size or "
+                "miner.k, or lower trainer.accumulate"
+            ) from error
         for outcome, finite in learned:
             # Waits for the forward pass (on several processes for more): a NaN has to stop the
             # run before it reaches the weights.
