@@ -183,7 +183,7 @@ def test_a_batch_in_pieces_is_the_whole_batch(
     [
         (["trainer.accumulate=2"], "objective=cross_entropy looks at the whole batch at once"),
         ([*MOCHI, "trainer.accumulate=7"], "must be a multiple of 7"),
-        (["trainer.accumulate=0"], "must be a whole number at least 1"),
+        (["trainer.accumulate=0"], "must be a whole number of at least 1"),
         ([*MOCHI, "miner.n_hard=151"], "miner.n_hard=151 must be at most objective.queue_size=150"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_run_is_named_by_what_its_reference_computed_not_by_where_it_lies(tmp_
         (["miner.reference={empty}"], "holds no runs of seed 0"),
         (["miner.reference={known}", "objective=contrastive", "model=embedding_mlp"], "mines"),
         (["miner.reference={known}", "dataset=blobs"], "is of other data than this run"),
-        (["trainer.train_on=test"], "is not one of train, val"),
+        (["trainer.train_on=test"], "must be one of train, val"),
     ],
 )
 def test_what_does_not_fit_is_told(

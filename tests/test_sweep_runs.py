@@ -181,5 +181,5 @@ def test_a_wrong_file_is_one_line_and_status_1(tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert output == (
-        f"minesweep: {path}: trial seed=a: seed=a must be a whole number at least 0\n"
+        f"minesweep: {path}: trial seed=a: seed=a must be a whole number of at least 0\n"
     )
