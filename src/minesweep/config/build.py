@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
+from minesweep.config.checks import check_fit
 from minesweep.config.identity import plain
 from minesweep.config.places import own_folders
 from minesweep.errors import UserError
@@ -37,13 +39,38 @@ def build(cfg: DictConfig, group: str, /, **arguments: Any) -> Any:
         raise
 
 
-def check_arguments(cfg: DictConfig) -> None:
+def build_fitting(cfg: DictConfig) -> Any:
+    """The objective, after its candidates were compared with the miner's.
+
+    Raises:
+        DoesNotFit: The miner and the objective speak of different candidates.
+        UserError: A class cannot be found, or does not take what it is given.
+    """
+    find_user_code()
+    check_arguments(cfg, "miner")
+    mines = build(cfg, "miner").mines()
+    # By the class first: a miner may bring options that another objective does not take.
+    with suppress(ImportError, AttributeError, ValueError):  # building it says what is wrong
+        check_fit(cfg, mines, get_object(cfg.objective._target_).candidate)
+    check_arguments(cfg)
+    objective = build(cfg, "objective")
+    check_fit(cfg, mines, objective.candidate)
+    return objective
+
+
+def check_arguments(cfg: DictConfig, within: str = "") -> None:
     """Compares the keys of each node that names a class with what the class takes.
+
+    Args:
+        cfg: The configuration.
+        within: The group to look at; all by default.
 
     Raises:
         UserError: The class has no such argument, or a value is not of its plain type.
     """
     for path, node in _objects(plain(cfg), ""):
+        if not path.startswith(within):
+            continue
         known = _arguments(node["_target_"])
         for name, value in node.items():
             if known is None or name.startswith("_"):

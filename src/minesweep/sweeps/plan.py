@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +17,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minesweep.config.build import build, check_arguments, find_user_code
-from minesweep.config.checks import DoesNotFit, check, check_fit
+from minesweep.config.build import build_fitting, check_arguments
+from minesweep.config.checks import DoesNotFit, check
 from minesweep.config.compose import explain
 from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
 from minesweep.config.identity import run_folder
@@ -165,9 +164,8 @@ class Planner:
                 overrides.append(f"trainer.equal_cost={cfg.trainer.equal_cost}")
             check(cfg, self._folders)
             check_wandb(cfg)
-            find_user_code()
-            check_arguments(cfg)
             self._check_fit(cfg)
+            check_arguments(cfg)
             folder = run_folder(cfg)
         return Trial(tuple(overrides), folder, self._label(swept), cfg.trainer.max_steps)
 
@@ -198,13 +196,7 @@ class Planner:
         """What only the classes can tell: each pair of miner and objective is asked once."""
         pair = (cfg.miner._target_, cfg.objective._target_)
         if pair not in self._fitting:
-            # By the class first: a miner may bring options that another objective does not take.
-            mines = build(cfg, "miner").mines()
-            with suppress(ImportError, AttributeError):  # building it says what is wrong
-                check_fit(cfg, mines, get_object(pair[1]).candidate)
-            objective = build(cfg, "objective")
-            check_fit(cfg, mines, objective.candidate)
-            self._fitting[pair] = objective
+            self._fitting[pair] = build_fitting(cfg)
 
     def _early_terminate(self) -> list[str]:
         rule, metric = self._sweep.early_terminate, self._sweep.metric

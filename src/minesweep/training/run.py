@@ -14,8 +14,8 @@ import torch
 from omegaconf import DictConfig
 
 from minesweep import parallel
-from minesweep.config.build import build, check_arguments, find_user_code
-from minesweep.config.checks import check, check_fit
+from minesweep.config.build import build, build_fitting
+from minesweep.config.checks import check
 from minesweep.config.equal_cost import with_equal_cost
 from minesweep.config.identity import identity, plain, run_folder, run_name
 from minesweep.datasets.base import Data
@@ -51,9 +51,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     cfg = with_equal_cost(cfg)
     check(cfg)
     check_wandb(cfg)
-    find_user_code()
-    check_arguments(cfg)
-    check_fit(cfg, build(cfg, "miner").mines(), build(cfg, "objective").candidate)
+    build_fitting(cfg)
     dataset = build(cfg, "dataset")
     with parallel.process_group(cfg.trainer.parallel == "ddp"):
         return _lead(cfg, dataset) if parallel.is_first() else _follow(cfg, dataset)
