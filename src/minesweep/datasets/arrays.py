@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from minesweep.datasets.base import Data
-from minesweep.datasets.layout import PARTS
 from minesweep.datasets.options import check_shares
-from minesweep.datasets.prepare import ArrayDataset, Images, deal, prepare
+from minesweep.datasets.prepare import ArrayDataset, Images, deal_rows, prepare
 from minesweep.errors import UserError
-from minesweep.seeding import generator
 
 MANY_CLASSES = 20
 """More, and more than half as many as there are examples, look like a number to predict."""
@@ -81,24 +79,18 @@ class OwnArrays(ArrayDataset):
         if class_names and names == [str(number) for number in range(len(class_names))]:
             names = list(class_names)
         self.options.check_held_out(len(names))
-        splits = np.array(
-            deal(
-                [names[number] for number in numbers],
-                given,
-                self.val_share,
-                self.test_share,
-                self.options.split_seed,
-            )
+        rows = deal_rows(
+            path,
+            [names[number] for number in numbers],
+            given,
+            val_share=self.val_share,
+            test_share=self.test_share,
+            split_seed=self.options.split_seed,
         )
-        parts = {}
-        for part in PARTS:
-            rows = torch.from_numpy(np.flatnonzero(splits == part))
-            if not len(rows):
-                raise UserError(f"{path} leaves no examples for the {part} split")
-            if part == "train":  # a limit must not keep the first classes alone
-                draws = generator(self.options.split_seed, "split")
-                rows = rows[torch.randperm(len(rows), generator=draws)]
-            parts[part] = Images(inputs[rows], torch.from_numpy(numbers)[rows])
+        parts = {
+            part: Images(inputs[chosen], torch.from_numpy(numbers)[chosen])
+            for part, chosen in rows.items()
+        }
         known = 255 if inputs.dtype == torch.uint8 else None
         data = prepare(**parts, maximum=known, class_names=names, options=self.options)
         data.file = path.name

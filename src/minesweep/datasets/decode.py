@@ -83,7 +83,11 @@ def square(content: bytes, side: int) -> np.ndarray:
         # A JPEG is decoded at an eighth, a quarter or a half where that is large enough.
         image.draft("RGB", (side, side))
         ImageOps.exif_transpose(image, in_place=True)
-        rgb = as_rgb(image)
+        return central_square(as_rgb(image), side)
+
+
+def central_square(rgb: Image.Image, side: int) -> np.ndarray:
+    """The central square of an RGB image, resized: ``[3, side, side]`` uint8."""
     short = min(rgb.size)
     left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
     box = (left, top, left + short, top + short)

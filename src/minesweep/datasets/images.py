@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,9 @@ from minesweep.datasets.image_checks import drop_empty_classes, tell_of_images
 from minesweep.datasets.image_files import Listing
 from minesweep.datasets.layout import PARTS
 from minesweep.datasets.options import Options, check_shares
-from minesweep.datasets.prepare import channel_moments, flip_labels
+from minesweep.datasets.prepare import channel_moments, deal_rows, flip_labels, training_order
 from minesweep.datasets.views import WHOLE, Views
 from minesweep.errors import UserError
-from minesweep.seeding import generator
 
 log = logging.getLogger(__name__)
 
@@ -240,18 +240,15 @@ class ImageDataset(Dataset):
         return mean.float().view(3, 1, 1), (1 / deviation).float().view(3, 1, 1)
 
 
-class FileDataset(ImageDataset):
-    """A dataset of image files, folder by class; see :mod:`minesweep.datasets.image_files`.
+class DealtDataset(ImageDataset):
+    """Images of any size, of which a square is kept, and whose splits may have to be dealt.
 
     Args:
         stored_size: Side in pixels of the central square that is kept of each image, and that
             views are cropped from; None for one and a half times ``image_size``.
-        val_share: Share of each class for validation, where no list or folder says it.
+        val_share: Share of each class for validation, where nothing says it.
         test_share: The same for the test.
-        memory: MiB. Images that need no more are decoded once and held, those that need more
-            are read for each batch.
-        workers: Processes that decode; None for one for each core. A few thousand images that
-            are held are decoded without them.
+        memory: MiB that the kept squares may need.
         **image: See :class:`ImageDataset`.
     """
 
@@ -262,26 +259,57 @@ class FileDataset(ImageDataset):
         val_share: float = 0.1,
         test_share: float = 0.2,
         memory: float = 4096,
-        workers: int | None = None,
         **image: object,
     ) -> None:
         super().__init__(**image)  # type: ignore[arg-type]
         self.stored_size = stored_size or round(1.5 * self.image_size)
-        self.val_share, self.test_share = val_share, test_share
         check_shares(val_share, test_share)
-        self.memory, self.workers = memory, cores() if workers is None else workers
+        self.val_share, self.test_share, self.memory = val_share, test_share, memory
+
+    def fits(self, count: int) -> bool:
+        """Whether so many squares fit into ``memory``."""
+        return count * 3 * self.stored_size**2 <= self.memory * 2**20
+
+    def deal(
+        self, where: object, classes: Sequence[str], given: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """The rows of each split, by the settings; see :func:`deal_rows`."""
+        return deal_rows(
+            where,
+            classes,
+            given,
+            val_share=self.val_share,
+            test_share=self.test_share,
+            split_seed=self.options.split_seed,
+            limit=self.options.limit,
+        )
+
+
+class FileDataset(DealtDataset):
+    """A dataset of image files, folder by class; see :mod:`minesweep.datasets.image_files`.
+
+    Images that need no more than ``memory`` are decoded once and held; those that need more are
+    read for each batch.
+
+    Args:
+        workers: Processes that decode; None for one for each core. A few thousand images that
+            are held are decoded without them.
+        **image: See :class:`DealtDataset`.
+    """
+
+    def __init__(self, *, workers: int | None = None, **image: Any) -> None:
+        super().__init__(**image)
+        self.workers = cores() if workers is None else workers
 
     def read(self, listing: Listing) -> Data:
         """Decodes a listing, or leaves it on disk if it is too large for ``memory``."""
         names, labels = dict(listing.names), {k: torch.tensor(v) for k, v in listing.labels.items()}
-        # A limit must not keep the first classes alone.
-        order = torch.randperm(
-            len(names["train"]), generator=generator(self.options.split_seed, "split")
-        )[: self.options.limit]
+        order = training_order(len(names["train"]), self.options.split_seed)
+        order = order[: self.options.limit]
         labels["train"] = labels["train"][order]
         names["train"] = [names["train"][row] for row in order.tolist()]
         count = sum(map(len, names.values()))
-        fits = count * 3 * self.stored_size**2 <= self.memory * 2**20
+        fits = self.fits(count)
         workers = self.workers if count >= MANY or not fits else 0
         decoder = Decoder(listing.place, self.stored_size, workers)
         inputs: dict[str, Tensor | Files] = {part: Files(decoder, names[part]) for part in PARTS}

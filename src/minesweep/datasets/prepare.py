@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from minesweep.datasets.base import Data, Dataset, Split
+from minesweep.datasets.layout import PARTS
 from minesweep.datasets.options import Options
+from minesweep.errors import UserError
 from minesweep.seeding import generator
 
 
@@ -63,7 +65,7 @@ class Images:
 
 def split(images: Images, sizes: Sequence[int], split_seed: int) -> list[Images]:
     """Deals shuffled rows to parts of the given sizes; the same rows for the same seed."""
-    order = torch.randperm(len(images.labels), generator=generator(split_seed, "split"))
+    order = training_order(len(images.labels), split_seed)
     return [images[rows] for rows in order.split(list(sizes))]
 
 
@@ -102,6 +104,40 @@ def deal(
             for _ in range(round(share * len(rows))):
                 splits[rows[next(turn)]] = part
     return splits
+
+
+def deal_rows(
+    where: object,
+    classes: Sequence[str],
+    given: Sequence[str],
+    *,
+    val_share: float,
+    test_share: float,
+    split_seed: int,
+    limit: int | None = None,
+) -> dict[str, Tensor]:
+    """The rows of each split by :func:`deal`; those of training shuffled, and at most ``limit``.
+
+    Args:
+        where: The data's name, for the message.
+        classes: As there, and so the rest.
+
+    Raises:
+        UserError: A split would be empty.
+    """
+    splits = deal(classes, given, val_share, test_share, split_seed)
+    rows = {}
+    for part in PARTS:
+        rows[part] = torch.tensor([row for row, split in enumerate(splits) if split == part])
+        if not len(rows[part]):
+            raise UserError(f"{where} leaves no examples for the {part} split")
+    rows["train"] = rows["train"][training_order(len(rows["train"]), split_seed)][:limit]
+    return rows
+
+
+def training_order(count: int, split_seed: int) -> Tensor:
+    """A shuffled order: a limit must not keep the first classes alone."""
+    return torch.randperm(count, generator=generator(split_seed, "split"))
 
 
 def flip_labels(

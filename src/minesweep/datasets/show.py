@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minesweep.datasets.base import Split
 from minesweep.datasets.pairs import SentencePairs
+from minesweep.datasets.sentences import Sentences
 
 MOST_NUMBERS = 8
 
@@ -22,6 +23,8 @@ def shown(split: Split, rows: Tensor) -> list[tuple[Shown, ...]]:
     if isinstance(split, SentencePairs):
         places = split.inputs[rows].tolist()
         return [tuple(split.texts[place] for place in pair) for pair in places]
+    if isinstance(split, Sentences):
+        return [(split.texts[row],) for row in rows.tolist()]
     inputs = split.fetch(rows).inputs
     found = pictures(inputs)
     if found is not None:
