@@ -20,7 +20,7 @@ from minesweep.datasets.text import Tokens
 from minesweep.errors import UserError
 from minesweep.models.bag_of_words import BagOfWords
 
-pytestmark = pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill's, of pyarrow
+pytestmark = pytest.mark.filterwarnings("ignore:Cannot (locate|pickle)")  # dill, of pyarrow
 
 ANIMALS = {"cat": "purrs and sleeps", "dog": "barks at the post", "owl": "hoots all night"}
 NAMES = sorted(ANIMALS)
