@@ -38,7 +38,7 @@ class Unchecked(TwoPasses):
         if not self._learned:
             return super().score(model, inputs, n, step, by)
         self._n, self._check = n, False
-        with torch.no_grad(), eager(), Forgetful(self._learned, n, torch.zeros(0)) as mode:
+        with torch.no_grad(), eager(), Forgetful(self._learned, n, slice(0)) as mode:
             outputs = model(inputs)
         self._calls = mode.calls
         torch.clear_autocast_cache()
@@ -47,7 +47,7 @@ class Unchecked(TwoPasses):
     def learn(self, model: nn.Module, inputs: Any, outputs: Any, rows: Tensor) -> Any:
         if self._check:
             return super().learn(model, inputs, outputs, rows)
-        learning = Learning(self._n, rows, 0, rows[:0], rows[:0], False)
+        learning = Learning(self._n, rows, rows[:0], rows[:0], False)
         with eager(), Trusting(model, self._calls, self._learned, learning):
             return model(rows_of(inputs, rows, self._n))
 

@@ -71,7 +71,7 @@ class Call:
         return any(t._version != v for t, v in zip(tensors, self.versions, strict=True))
 
 
-def _kept(tensor: Tensor, kind: Kind, n: int, rows: Tensor) -> Tensor | None:
+def _kept(tensor: Tensor, kind: Kind, n: int, rows: slice) -> Tensor | None:
     """A weight itself, a sample of what has no rows, and a few rows of what has."""
     if kind == FIXED:
         return tensor
@@ -79,7 +79,12 @@ def _kept(tensor: Tensor, kind: Kind, n: int, rows: Tensor) -> Tensor | None:
         return _sample(tensor).clone()
     if kind >= tensor.ndim or tensor.shape[kind] % n:
         return None
-    return along(tensor, kind, n, rows)
+    return _candidates(tensor, kind, n)[(slice(None),) * kind + (rows,)].clone()
+
+
+def _candidates(tensor: Tensor, dim: int, n: int) -> Tensor:
+    """With the places of each of n candidates in a dimension behind ``dim``, if there are some."""
+    return tensor if tensor.shape[dim] == n else tensor.unflatten(dim, (n, -1))
 
 
 def _sample(tensor: Tensor) -> Tensor:
@@ -99,10 +104,10 @@ class Remembering(_Mode):
     Args:
         learned: Of each call by its number, what is known of it; empty in a step that checks.
         n: How many candidates.
-        sentinels: ``[s]`` the candidates whose inputs are kept.
+        sentinels: The candidates whose inputs are kept.
     """
 
-    def __init__(self, learned: dict[int, Learned | None], n: int, sentinels: Tensor) -> None:
+    def __init__(self, learned: dict[int, Learned | None], n: int, sentinels: slice) -> None:
         super().__init__()
         self.calls: list[Call | None] = []
         self.learned, self.n, self.sentinels = learned, n, sentinels
@@ -162,15 +167,13 @@ class Learning:
     Attributes:
         n: How many candidates were scored.
         rows: ``[k]`` of them that learn.
-        kept: How many sentinels there are.
-        sentinels: ``[m]`` places among them of those that are among ``rows``.
+        sentinels: ``[m]`` places among the sentinels of those that are among ``rows``.
         places: ``[m]`` their places among ``rows``.
         check: Whether each answer is computed too, and compared.
     """
 
     n: int
     rows: Tensor
-    kept: int
     sentinels: Tensor
     places: Tensor
     check: bool
@@ -273,8 +276,8 @@ class Answering(_Mode):
             if isinstance(kind, int):
                 if row_dim(before, tensor.shape, learning.n, learning.k) != kind:
                     return False
-                rows = along(tensor, kind, learning.k, learning.places)
-                self._compare(along(kept, kind, learning.kept, learning.sentinels), rows)
+                rows = _candidates(tensor, kind, learning.k).index_select(kind, learning.places)
+                self._compare(kept.index_select(kind, learning.sentinels), rows)
             elif tensor.shape != before:
                 return False
             elif kind == SAMPLED:

@@ -84,7 +84,7 @@ class TwoPasses:
         return outputs
 
     def _remember(self, model: nn.Module, inputs: Any) -> Any:
-        sentinels = torch.tensor(self._sentinels, device=_device(inputs))
+        sentinels = slice(self._sentinels.start, None, self._sentinels.step)
         known = {} if self._check else self._learned
         self._traces.note(model, self._check)
         with eager(), Remembering(known, self._n, sentinels) as remembering:
@@ -139,8 +139,7 @@ class TwoPasses:
             place[beside] = k
         shared = [i for i, row in enumerate(self._sentinels) if row in place]
         places = rows.new_tensor([place[self._sentinels[i]] for i in shared])
-        kept = len(self._sentinels)
-        return Learning(n, rows, kept, rows.new_tensor(shared), places, self._check)
+        return Learning(n, rows, rows.new_tensor(shared), places, self._check)
 
     def _judge(self, before: Any, again: Any, doubts: list[Tensor]) -> None:
         """Whether the outputs, and what lies behind them, are those of the scoring pass."""
@@ -182,12 +181,6 @@ def on_fewer(k: int, n: int) -> Iterator[None]:
 def eager() -> AbstractContextManager[None]:
     """A function of the model's own that is compiled runs as it was written."""
     return torch.compiler.set_stance("force_eager")
-
-
-def _device(inputs: Any) -> torch.device:
-    tensors = (leaf for leaf in tree_leaves(inputs) if hasattr(leaf, "device"))
-    first = next(tensors, None)
-    return torch.device("cpu") if first is None else torch.device(first.device)
 
 
 class _Traces:
