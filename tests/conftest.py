@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,29 @@ def train() -> Train:
         return run(compose([*SMALL, "trainer.progress=false", *overrides], config_dir))
 
     return start
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours handles it (the real one is in test_signals.py)."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """``kill_at(17)``: the run dies in the middle of that step."""
+    from minesweep.training.loop import Trainer
+
+    update = Trainer.update
+
+    def at(step: int | None) -> None:
+        def dying(self: Any) -> Any:
+            if self.step == step:
+                raise Killed
+            return update(self)
+
+        monkeypatch.setattr(Trainer, "update", dying)
+
+    yield at
+    monkeypatch.setattr(Trainer, "update", update)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from backward_models import CLASSES, IMAGES, MODELS, assert_equal, batch_of, timm
-from conftest import Train, choices, on_digits
-from test_training import Killed, kill_at, only_run, results  # noqa: F401 (kill_at is a fixture)
+from conftest import Killed, Train, choices, on_digits
+from test_training import only_run, results
 from torch import nn
 from torch.nn import functional
 
@@ -208,7 +208,7 @@ def test_runs_end_alike_whichever_way(miner: str, train: Train, runs_dir: Any) -
 def test_a_killed_run_ends_as_an_undisturbed_one(
     settings: list[str],
     train: Train,
-    kill_at: Any,  # noqa: F811
+    kill_at: Any,
     runs_dir: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, Train
+from conftest import SHARED, Killed, Train
 from PIL import Image
 from test_mnist_files import md5
-from test_training import Killed, kill_at, only_run, results  # noqa: F401
+from test_training import only_run, results
 from torch import Tensor
 
 from minesweep.config.compose import compose
@@ -378,7 +378,7 @@ ON_FOLDER = [
 
 def test_a_run_is_the_same_from_memory_and_from_disk_and_after_a_kill(
     train: Train,
-    kill_at: Any,  # noqa: F811
+    kill_at: Any,
     runs_dir: Path,
     tmp_path: Path,
 ) -> None:

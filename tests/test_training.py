@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Train, choices, on_digits
+from conftest import Killed, Train, choices, on_digits
 
 from minesweep.errors import UserError
 from minesweep.tracking.journal import frame, read_rows
 from minesweep.training import checkpoint
 from minesweep.training.folder import RunBusy, RunFolder
-from minesweep.training.loop import NotFinite, Trainer
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of ours handles it (the real one is in test_signals.py)."""
-
-
-@pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """``kill_at(17)``: the run dies in the middle of that step."""
-    update = Trainer.update
-
-    def at(step: int | None) -> None:
-        def dying(self: Trainer) -> Any:
-            if self.step == step:
-                raise Killed
-            return update(self)
-
-        monkeypatch.setattr(Trainer, "update", dying)
-
-    yield at
-    monkeypatch.setattr(Trainer, "update", update)
+from minesweep.training.loop import NotFinite
 
 
 def only_run(runs_dir: Path, study: str = "single") -> Path:
@@ -54,6 +32,7 @@ def results(folder: Path) -> tuple[Any, ...]:
     # What an objective learns or remembers: a queue and its pointer, a key encoder.
     held = {name: x for name, x in state["objective"].items() if isinstance(x, torch.Tensor)}
     weights |= {f"objective.{name}": x.numpy().tobytes() for name, x in held.items()}
+    weights["random"] = repr(state["random"]).encode()  # torch, NumPy, Python
     records = [(folder / f"{name}.jsonl").read_bytes() for name in ("journal", "mined")]
     return weights, records, summary
 

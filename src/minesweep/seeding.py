@@ -1,13 +1,19 @@
-"""One random generator for each (seed, purpose).
+"""One random generator for each (seed, purpose), and the global generators of three libraries.
 
 Runs that differ in the miner alone share initialisation and batches, because nothing that
-one purpose draws moves the generator of another.
+one purpose draws moves the generator of another. User code may draw from the global generators of
+Python, NumPy and torch: a run seeds all three, and its checkpoints hold their states.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +27,53 @@ def derive(seed: int, purpose: str) -> int:
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one purpose of one seed."""
     return torch.Generator(device).manual_seed(derive(seed, purpose))
+
+
+def seed_globals(seed: int, purpose: str) -> None:
+    """Seeds the global generators of torch (every device), NumPy and Python for one purpose."""
+    value = derive(seed, purpose)
+    torch.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
+
+
+def global_state() -> dict[str, Any]:
+    """The states of the global generators, as ``torch.load(weights_only=True)`` can read them."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [
+            str(kind),
+            torch.from_numpy(np.array(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            cached,
+        ],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def restore_globals(state: dict[str, Any]) -> None:
+    """The inverse of :func:`global_state`."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda"]])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+@contextmanager
+def kept_globals() -> Iterator[None]:
+    """Leaves the global generators as they were, whatever is drawn meanwhile."""
+    state = global_state()
+    try:
+        yield
+    finally:
+        restore_globals(state)
 
 
 def uniform(seed: int, purpose: str, rows: Tensor, count: int) -> Tensor:

@@ -6,10 +6,11 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from omegaconf import DictConfig
 
+from minesweep.seeding import kept_globals
 from minesweep.tracking.journal import Journal, Row, read_rows, revive
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class MinedSink(Sink, Protocol):
 
 
 class Tracker:
-    """A run's record.
+    """A run's record. Whatever a sink draws, the global random generators stay as they were.
 
     Args:
         cfg: The configuration.
@@ -71,7 +72,8 @@ class Tracker:
         )
         self._before, self._began = elapsed, time.perf_counter()
         self._last = (self._began, step)
-        self.sinks = open_sinks(cfg, folder, step)
+        with kept_globals():
+            self.sinks = open_sinks(cfg, folder, step)
         start = {"event": "start", "step": step, "time": time.time(), "host": socket.gethostname()}
         wandb_id = next((sink.id for sink in self.sinks if hasattr(sink, "id")), None)
         self._timing.write(start if wandb_id is None else {**start, "wandb_id": wandb_id})
@@ -90,14 +92,17 @@ class Tracker:
                 **(clocks or {}),
             }
         )
-        for sink in self.sinks:
-            sink.log(row)
+        if self.sinks:
+            with kept_globals():
+                for sink in self.sinks:
+                    sink.log(row)
 
     def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
         """Hands ``[m, dim]`` embeddings of the same examples to whoever keeps or shows them."""
-        for sink in self.sinks:
-            if isinstance(sink, EmbeddingSink):
-                sink.embed(step, vectors, examples)
+        with kept_globals():
+            for sink in self.sinks:
+                if isinstance(sink, EmbeddingSink):
+                    sink.embed(step, vectors, examples)
 
     def show(self, record: Row) -> None:
         """Writes what was mined at a step (:meth:`minesweep.objectives.mined.Mined.record`)."""
@@ -128,6 +133,27 @@ class Tracker:
             if summary is not None and data is not None and isinstance(sink, MinedSink):
                 sink.showcase(read_rows(self._folder / "mined.jsonl"), data)
             sink.finish(summary, exit_code)
+
+
+class NoTracker(Tracker):
+    """Keeps nothing: the first process writes the record of the run."""
+
+    def __init__(self) -> None:
+        self.sinks = []
+
+    def log(self, *_: Any) -> None:
+        """Keeps no row."""
+
+    def show(self, *_: Any) -> None:
+        """Keeps nothing of what was mined."""
+
+    @property
+    def elapsed(self) -> float:
+        return 0.0
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return (0, 0, 0)
 
 
 def open_sinks(cfg: DictConfig, folder: Path, step: int = 0) -> list[Sink]:

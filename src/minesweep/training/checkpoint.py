@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import pickle
-import random
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,9 +63,10 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         known = isinstance(error, OSError | RuntimeError | EOFError | pickle.UnpicklingError)
         reason = (first or "empty") if known else "torch.save did not write it"
         raise UserError(f"checkpoint {path} cannot be read ({reason})") from None
-    if not isinstance(state, dict) or "model" not in state:
+    weights = state.get("model") if isinstance(state, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise UserError(f"{path} is not a checkpoint of a run")
-    if not finite(state["model"]):
+    if not finite(weights):
         raise UserError(f"checkpoint {path} holds weights that are not finite")
     return state
 
@@ -76,32 +74,3 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 def finite(weights: dict[str, Tensor]) -> bool:
     """Whether every floating-point tensor is free of NaN and infinity."""
     return all(bool(w.isfinite().all()) for w in weights.values() if w.is_floating_point())
-
-
-def random_state() -> dict[str, Any]:
-    """The state of the global generators: torch's, and those that a user's code may draw from."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    version, internal, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [
-            str(kind),
-            torch.from_numpy(np.array(keys).astype(np.int64)),
-            position,
-            has_gauss,
-            cached,
-        ],
-        "python": [version, list(internal), gauss],
-    }
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """The inverse of :func:`random_state`."""
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda"]])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))

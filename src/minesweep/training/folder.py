@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from minesweep.errors import UserError
-from minesweep.files import write_atomically
+from minesweep.files import NO_ROOM, overwrite, remove_parts, write_atomically
+from minesweep.training.signals import Interrupted
 
 
 class RunBusy(UserError):
@@ -37,14 +38,19 @@ class RunFolder:
 
         Raises:
             RunBusy: Another process holds it.
+            UserError: The folder of runs cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_file(self.path), timeout=0)
-        lock_file(self.path).parent.mkdir(exist_ok=True)
         try:
+            lock_file(self.path).parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
             raise RunBusy(f"{self.path} is being computed by another process") from None
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or self.path} cannot be written ({error.strerror}): "
+                "paths.runs_dir names another folder"
+            ) from error
         try:
             yield
         finally:
@@ -53,6 +59,8 @@ class RunFolder:
     def prepare(self, cfg: DictConfig) -> None:
         """Makes the folder and writes the configuration into it."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.checkpoints):
+            remove_parts(folder)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
 
     def move_aside(self) -> Path | None:
@@ -72,8 +80,46 @@ class RunFolder:
         return read_json(self.path / "status.json")
 
     def set_status(self, **changes: Any) -> None:
+        """Changes some entries of ``status.json``."""
         status = {**self.status, **changes, "updated": now()}
-        write_atomically(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+        path, text = self.path / "status.json", json.dumps(status, indent=1) + "\n"
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            if error.errno not in NO_ROOM or not path.exists():
+                raise
+            overwrite(path, text)
+
+    @contextmanager
+    def failures_recorded(self) -> Iterator[None]:
+        """Has ``status.json`` say how the run ended that fails or is interrupted within.
+
+        A run without a folder has not begun, and a finished one stays finished.
+
+        Raises:
+            UserError: There was no room to write a file.
+        """
+        try:
+            yield
+        except Interrupted as signal:
+            self._end(state="interrupted", reason=f"signal {signal.number}")
+            raise
+        except BaseException as error:
+            told = error
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                told = UserError(
+                    f"{error.filename or self.path} cannot be written ({error.strerror}): free "
+                    "some space; the same command then goes on from the last checkpoint"
+                )
+            self._end(state="failed", reason=f"{type(told).__name__}: {told}")
+            if told is error:
+                raise
+            raise told from error
+
+    def _end(self, **changes: Any) -> None:
+        if self.path.exists() and self.summary is None:
+            with suppress(OSError):  # the first error is the one to tell
+                self.set_status(**changes)
 
     @property
     def summary(self) -> dict[str, Any] | None:

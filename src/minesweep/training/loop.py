@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
 from minesweep.miners.base import Pool
 from minesweep.objectives.base import Outcome
-from minesweep.seeding import derive
+from minesweep.seeding import global_state, restore_globals, seed_globals
 from minesweep.tracking.journal import Row
 from minesweep.tracking.tracker import Tracker
 from minesweep.training import checkpoint
@@ -56,7 +56,7 @@ class Trainer:
             )
         self.steps = planned_steps(cfg, data.train.examples)
         device = data.train.device
-        torch.manual_seed(derive(cfg.seed, "init"))
+        seed_globals(cfg.seed, "init")
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
         self.model: nn.Module = shaped(cfg, build(cfg, "model", **shape).to(device))
         self.objective = build(cfg, "objective").to(device)
@@ -111,7 +111,8 @@ class Trainer:
         self.row: Row = {}
         self.validation: dict[str, float] = {}
         self.best: float | None = None
-        torch.manual_seed(derive(cfg.seed, "global"))
+        # Processes draw apart: each has a share of the batch of its own.
+        seed_globals(cfg.seed, "global" if parallel.is_first() else f"global/{parallel.rank()}")
 
     # --- what a checkpoint holds -------------------------------------------------------------
 
@@ -126,27 +127,42 @@ class Trainer:
             "early_stop": self.early_stop,
         }
 
-    def state(self, offsets: Sequence[int] = (0, 0, 0), elapsed: float = 0.0) -> dict[str, Any]:
-        """A checkpoint: each part's state, the random generators, the journal's length."""
+    def state(
+        self,
+        offsets: Sequence[int] = (0, 0, 0),
+        elapsed: float = 0.0,
+        random: Sequence[dict[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """A checkpoint: each part's state, the random generators, the journal's length.
+
+        Args:
+            offsets: See :class:`~minesweep.tracking.tracker.Tracker`.
+            elapsed: Seconds of training so far.
+            random: The states of all processes' global generators; this one's alone by default.
+        """
         return {name: part.state_dict() for name, part in self.parts().items()} | {
             "step": self.step,
             "stopped": self.stopped,
             "row": self.row,
             "validation": self.validation,
             "best": self.best,
-            "random": checkpoint.random_state(),
+            "random": random or [global_state()],
             "offsets": offsets,
             "elapsed": elapsed,
             "data": {"input_shape": self.data.input_shape, "num_classes": self.data.num_classes},
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint, as if it had never been left."""
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Goes on from a checkpoint, as if it had never been left; from the start with None."""
+        if state is None:
+            return
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.step, self.stopped = state["step"], state["stopped"]
         self.row, self.validation, self.best = state["row"], state["validation"], state["best"]
-        checkpoint.restore_random_state(state["random"])
+        # Beyond as many processes as the run had, the generators stay as they were seeded.
+        if parallel.rank() < len(state["random"]):
+            restore_globals(state["random"][parallel.rank()])
 
     def _take_weights(self, path: str) -> None:
         from pathlib import Path
@@ -188,12 +204,13 @@ class Trainer:
             self._embed(tracker)
         received = parallel.all_reduce_max(signals.received or 0, self.data.train.device)
         due = ends or received or _due(self.step, self.cfg.trainer.checkpoint_every)
+        random = parallel.all_gather_objects(global_state()) if due else []
         if due and parallel.is_first():
-            state = self.state(tracker.offsets, tracker.elapsed)
+            state = self.state(tracker.offsets, tracker.elapsed, random)
             checkpoint.save_step(state, self.folder.checkpoints)
             self.folder.set_status(step=self.step, best=self.best, seconds=tracker.elapsed)
         if received and not ends:
-            raise Interrupted(128 + received)
+            raise Interrupted(received)
 
     def update(self) -> tuple[Outcome, Batch]:
         """One update of the weights."""
@@ -233,7 +250,7 @@ class Trainer:
     def _learn(self, piece: Batch, last: bool) -> tuple[Outcome, Finite]:
         """Scores a piece of the batch and adds its gradient."""
         with unsynchronised(self.trained, last):
-            with self._autocast():
+            with self._autocast(), self._single_example_told():
                 outcome = self.objective(self.trained, piece, self.miner, self.step)
             finite = Finite(outcome.loss)
             (outcome.loss / self.division.pieces).backward()
@@ -243,6 +260,23 @@ class Trainer:
         # Mining that is off proposes uniformly; its objective then selects everything.
         propose = self.miner.propose if self.miner.active(step) else self.miner.uniform
         return propose(self.pool, step)
+
+    @contextmanager
+    def _single_example_told(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            trainer = self.cfg.trainer
+            n, k = batch_and_selected(self.cfg)
+            raise UserError(
+                "a BatchNorm layer of the model got a single example and can take no statistics: "
+                f"raise trainer.batch_size={n}"
+                + (f", lower trainer.accumulate={trainer.accumulate}" * (trainer.accumulate > 1))
+                + (f", raise miner.k={k}" * (k == 1))
+                + ", or take a model without BatchNorm"
+            ) from error
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.bf16:

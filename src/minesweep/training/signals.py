@@ -9,7 +9,16 @@ from typing import Self
 
 
 class Interrupted(SystemExit):
-    """Ends the process with the shell's status for a signal."""
+    """Ends the process with the shell's status for a signal, 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
+def exit_status(error: BaseException) -> int:
+    """The exit status of a process that ends with ``error``."""
+    return error.code if isinstance(error, Interrupted) and isinstance(error.code, int) else 1
 
 
 class Signals:
@@ -28,7 +37,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise Interrupted(128 + number)
+            raise Interrupted(number)
         self.received = number
 
     def __exit__(

@@ -12,6 +12,7 @@ from minesweep.datasets.base import Data
 from minesweep.datasets.show import pictures
 from minesweep.evaluation.embed import embed
 from minesweep.evaluation.sample import draw_rows
+from minesweep.seeding import kept_globals
 from minesweep.tracking.embeddings import Examples
 
 
@@ -42,8 +43,7 @@ class Embedded:
 
         Whatever the model draws meanwhile, the global generators are as they were before.
         """
-        devices = [self.rows.device] if self.rows.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with kept_globals():
             vectors, labels = embed(model, self.split, self.rows)
         rows = self.rows.repeat(len(labels) // len(self.rows))
         examples = Examples(
