@@ -213,12 +213,6 @@ def test_a_finished_run_is_reported_without_its_data(
         assert train(*SETTINGS) == first
 
 
-def test_what_torch_cannot_do_with_a_batch_of_one_is_told(train: Train) -> None:
-    words = ["model=timm", "model.name=test_resnet"]
-    with pytest.raises(UserError, match=r"BatchNorm .* single example .*trainer.batch_size=1,"):
-        train(*words, "trainer.batch_size=1", "miner=all", "trainer.max_steps=2")
-
-
 @pytest.mark.parametrize("content", [b"just a text\n", b"", b"\x80\x04N.", b"PK\x03\x04 broken"])
 def test_a_file_that_is_no_checkpoint_is_told(content: bytes, train: Train, tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"

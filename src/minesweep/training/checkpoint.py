@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
@@ -69,6 +70,20 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not finite(weights):
         raise UserError(f"checkpoint {path} holds weights that are not finite")
     return state
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Loads the weights of a run's checkpoint into a model (``ckpt_path=``), and nothing else.
+
+    Raises:
+        UserError: The checkpoint cannot be read, or it is of another model.
+    """
+    weights = read(Path(path).expanduser())["model"]
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"ckpt_path={path} does not fit the model: {reason}") from None
 
 
 def finite(weights: dict[str, Tensor]) -> bool:

@@ -53,6 +53,11 @@ class Display:
             )
             self.console.print(f"{self.name}  step {row['step']}/{self.steps}  {shown}")
 
+    def show(self, table: Any) -> None:
+        """Prints what rich can render; nothing for None."""
+        if table is not None:
+            self.console.print(table)
+
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False)
 

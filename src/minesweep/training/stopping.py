@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from minesweep.errors import UserError
@@ -28,7 +29,12 @@ class EarlyStop:
         self.best: float | None = None
         self.waited = 0
 
-    def stop(self, validation: dict[str, float]) -> bool:
+    def stop(self, step: int, validation: Mapping[str, float]) -> bool:
+        """Whether to stop the run, which is about to log ``validation`` at ``step``.
+
+        Raises:
+            UserError: The validation does not hold the metric.
+        """
         if self.patience is None:
             return False
         if self.metric not in validation:

@@ -1,4 +1,4 @@
-"""Which examples' embeddings are kept over a run, and when."""
+"""The examples whose embeddings a run keeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minesweep.seeding import kept_globals
 from minesweep.tracking.embeddings import Examples
 
 
-class Embedded:
+class EmbeddedExamples:
     """The same examples, embedded at several steps.
 
     Args:
