@@ -293,7 +293,7 @@ class Trainer:
         ``test/*`` are of the final weights, ``test/*_best`` of those best on validation.
         """
         summary = {**self.row, **self.validation, f"{self.objective.monitor}_best": self.best}
-        summary |= self.diagnostics.summary()
+        summary |= self.diagnostics.summary() | self.reference
         summary |= {f"test/{k}": v for k, v in self.evaluate(self.data.test).items()}
         best = checkpoint.read(self.folder.checkpoints / "best.pt", self.data.train.device)
         # The objective's too: what it chose on validation data belongs to the weights.
