@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Train, choices
+from conftest import ROOT, Train, choices, reference
 from test_images import files, folder
 
 from minesweep.config.compose import compose
@@ -49,6 +49,8 @@ def test_every_experiment_runs(experiment: str, tmp_path: Path) -> None:
         small += ["dataset=digits"]  # 1,079 training rows: enough for n = 1024
     elif experiment.startswith("pixels"):
         small += ["dataset.source=digits", "dataset.scenes=32", "dataset.held_out=4"]
+    if experiment == "rho/rho":
+        small += [f"miner.reference={reference()}"]
     assert run(compose([f"experiment={experiment}", *small]))["step"] == 2
 
 

@@ -26,6 +26,7 @@ from minesweep.miners import (
     RandomK,
     SelectiveBackprop,
 )
+from minesweep.models.timm_pixels import TimmPixels
 from minesweep.models.unet import UNet
 from minesweep.objectives.pixels import PixelCrossEntropy, PixelFocal
 from minesweep.training.load import load_run
@@ -422,3 +423,30 @@ def test_the_page_shows_an_augmented_image_as_the_step_saw_it(train: Train, tmp_
     for label, shown in zip(batch.labels.numpy(), found, strict=False):
         assert (shown[1][1] == coloured(label)).all()
     assert found[2] == []
+
+
+@pytest.mark.parametrize("name", ["resnet18", "test_resnet", "mobilenetv3_small_050"])
+def test_a_timm_encoder_labels_pixels_of_any_size(name: str) -> None:
+    model = TimmPixels(name, width=8, input_shape=(1, 33, 40), num_classes=CLASSES)
+    assert model.training
+    images = torch.randn(2, 1, 33, 40)
+    outputs = model(images)
+    assert outputs.shape == (2, CLASSES, 33, 40)
+    outputs.mean().backward()
+    # Each level reaches the output.
+    assert all(layer.weight.grad.any() for layer in model.lateral)  # type: ignore[operator, union-attr]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"name": "resnet81"}, "resnet18"),
+        ({"name": "resnet18", "input_shape": (4,)}, "takes images"),
+        ({"name": "resnet18", "colour": 3}, "gives no features here"),
+        ({"name": "vit_tiny_patch16_224"}, "takes no images of 20 x 20"),
+        ({"name": "swin_tiny_patch4_window7_224", "input_shape": (3, 224, 224)}, "another layout"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_is_told(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        TimmPixels(**{"input_shape": (1, 20, 20), **settings}, num_classes=CLASSES)
