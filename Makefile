@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nk dashboard pictures found docs docs-serve test test-full check bench-peers bench clean
+.PHONY: help setup wheel demo train nk dashboard pictures found docs docs-serve test test-full check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ docs: $(STAMP) ## The documentation, into site/; nothing in it comes from anothe
 
 docs-serve: $(STAMP) ## The documentation at http://127.0.0.1:8000, until Ctrl-C
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+wheel: $(STAMP) ## dist/minesweep-*.whl, with configuration and sweep files inside
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 test: $(STAMP) ## The tests, without the slow ones
 	$(BIN)/python -m pytest -q -n 2

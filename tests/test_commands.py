@@ -112,8 +112,25 @@ def is_wandb(command: str) -> None:
         assert read(words[-1])
 
 
+def is_minesweep(command: str) -> None:
+    """A command of the package is the entry of the same name; ``init`` has a test of its own."""
+    _, name, *words = shlex.split(command)
+    written = shlex.join(["python", f"src/{name}.py", *words])
+    if name in ("train", "sweep", "report") and "sweep.yaml" not in words:
+        RULES[f"python src/{name}.py"](written)
+    else:
+        assert name in ("init", "sweep", "dashboard")
+
+
 def is_shell(command: str) -> None:
-    assert command in ("source .venv/bin/activate", "pre-commit install")
+    assert command in (
+        "source .venv/bin/activate",
+        "pre-commit install",
+        "cd my_problem",
+        "python -m pytest -q test_mine.py",
+        "pip install '$(ls dist/minesweep-*.whl)[cpu]'",
+        "eval '$(minesweep -sc install=bash)'",
+    )
 
 
 RULES: dict[str, Callable[[str], None]] = {
@@ -125,6 +142,11 @@ RULES: dict[str, Callable[[str], None]] = {
     "torchrun ": is_torchrun,
     "wandb ": is_wandb,
     "source ": is_shell,
+    "minesweep ": is_minesweep,
+    "cd ": is_shell,
+    "python -m pytest": is_shell,
+    "pip install": is_shell,
+    "eval ": is_shell,
     "pre-commit ": is_shell,
 }
 

@@ -10,8 +10,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from hydra._internal.utils import _locate  # get_object also prints what it does not find
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from minesweep.config.checks import check_fit
@@ -51,7 +52,7 @@ def build_fitting(cfg: DictConfig) -> Any:
     mines = build(cfg, "miner").mines()
     # By the class first: a miner may bring options that another objective does not take.
     with suppress(ImportError, AttributeError, ValueError):  # building it says what is wrong
-        check_fit(cfg, mines, get_object(cfg.objective._target_).candidate)
+        check_fit(cfg, mines, _locate(cfg.objective._target_).candidate)
     check_arguments(cfg)
     objective = build(cfg, "objective")
     check_fit(cfg, mines, objective.candidate)
@@ -115,7 +116,7 @@ def _objects(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[
 def _arguments(target: str) -> dict[str, str] | None:
     """The arguments of a class and their annotations; None where it takes any, or cannot tell."""
     try:
-        found = get_object(target)
+        found = _locate(target)
     except Exception:
         return None  # what is wrong is told where it is built
     known: dict[str, str] = {}

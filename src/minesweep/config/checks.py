@@ -200,7 +200,8 @@ def _check_held_out(cfg: DictConfig) -> None:
 def _check_selection(cfg: DictConfig) -> None:
     n, k = batch_and_selected(cfg)
     if k is None:
-        if cfg.trainer.count == "backward" and cfg.trainer.max_steps is None:
+        lasting = cfg.trainer.max_steps or cfg.trainer.equal_cost
+        if cfg.trainer.count == "backward" and lasting is None:
             raise UserError(
                 f"trainer.count=backward needs a fixed k, which miner={choice(cfg, 'miner')} "
                 "has not: give trainer.max_steps"

@@ -8,8 +8,23 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def _place(packaged: str, in_checkout: str) -> Path:
+    """A folder of the package, or of the checkout that the package lies in."""
+    inside = _PACKAGE / packaged
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / in_checkout
+
+
+CONF = _place("conf", "conf")
 """The project's configuration folder."""
+SWEEPS = _place("sweep_files", "sweeps")
+"""The project's sweep files, and in ``report/`` what their reports show."""
+ENTRIES = _place("entries", "src")
+"""The programs: ``train.py``, ``sweep.py`` ..."""
+TEMPLATE = _place("template", "template")
+"""What ``minesweep init`` writes."""
 
 
 def env_folder(variable: str, default: str) -> str:

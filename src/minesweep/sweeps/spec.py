@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from minesweep.config.overrides import is_group, kinds_of_text
+from minesweep.config.places import ENTRIES, SWEEPS
 from minesweep.errors import UserError
 from minesweep.sweeps.hyperband import Rule
 from minesweep.sweeps.parameters import Parameter, check_override, read_parameters
@@ -94,10 +95,13 @@ class Sweep:
 def read(path: Path | str) -> Sweep:
     """Reads and checks a sweep file.
 
+    Args:
+        path: A file, or the name of one of the project's, such as ``nk``.
+
     Raises:
         UserError: At the first thing that is wrong, with what to write instead.
     """
-    path = Path(path)
+    path = _find(Path(path))
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.load(text, Loader=_UniqueKeys)
@@ -113,6 +117,13 @@ def read(path: Path | str) -> Sweep:
         return parse(tree, path)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _find(path: Path) -> Path:
+    """The file; from another folder ``nk`` and ``sweeps/nk.yaml`` are the project's."""
+    own = SWEEPS / f"{path.stem}.yaml"
+    named = path == Path(path.stem) or path == Path("sweeps", own.name)
+    return own if named and own.is_file() and not path.is_file() else path
 
 
 def _keep_names(tree: Any, written: Any, prefix: str = "") -> None:
@@ -233,6 +244,8 @@ def _early_terminate(tree: Any) -> Rule | None:
 
 def _program(value: Any, path: Path) -> Path:
     """The program, from where the sweep is started, as ``wandb agent`` takes it."""
+    if str(value) == "src/train.py" and not Path(value).is_file():
+        return ENTRIES / "train.py"
     if not Path(str(value)).is_file():
         near = sorted(Path().glob("*.py")) + sorted(Path("src").glob("*.py"))
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from minesweep.config.compose import CONF
+from minesweep.config.places import SWEEPS
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.views import View, parse_views
 from minesweep.reporting.read.files import UnreadableError, read_yaml
@@ -103,7 +103,7 @@ def read_given(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: It cannot be read.
     """
-    beside = CONF.parent / "sweeps" / "report" / f"{folder.name}.yaml"
+    beside = SWEEPS / "report" / f"{folder.name}.yaml"
     path = next((path for path in (folder / "report.yaml", beside) if path.exists()), None)
     try:
         return read_yaml(path) if path else {}
