@@ -6,14 +6,15 @@ function look(element) {
   const style = getComputedStyle(document.documentElement);
   const get = name => style.getPropertyValue(name).trim();
   const [text, soft, line] = [get("--text"), get("--soft"), get("--line")];
-  const narrow = element.clientWidth < 520;
+  const width = element.clientWidth;
+  const columns = Math.max(1, Math.floor(width / 230));
   return {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
     view: {stroke: line},
     axis: {labelColor: text, titleColor: text, gridColor: line, domainColor: soft, tickColor: soft,
-      labelFontSize: 12, titleFontSize: 13, titleFontWeight: "normal", labelLimit: narrow ? 110 : 260},
-    legend: {labelColor: text, titleColor: text, labelFontSize: 12, columns: Math.max(1, Math.floor(element.clientWidth / 170))},
+      labelFontSize: 12, titleFontSize: 13, titleFontWeight: "normal", labelLimit: Math.max(110, width * 0.35), titleLimit: width * 0.8},
+    legend: {labelColor: text, titleColor: text, labelFontSize: 12, columns, labelLimit: width / columns - 50},
     text: {color: text},
     title: {color: text},
   };

@@ -31,6 +31,7 @@ class Figure:
         height: Pixels.
         label: Its own heading among those that share one.
         axes: The other fields for the first axis, by their names.
+        width: The least width in pixels; 0 for as narrow as the page.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Figure:
     height: int = 340
     label: str = ""
     axes: dict[str, str] = field(default_factory=dict)
+    width: int = 0
 
 
 def chart(rows: Sequence[Mapping[Any, Any]], **more: Any) -> alt.Chart:
@@ -48,14 +50,16 @@ def chart(rows: Sequence[Mapping[Any, Any]], **more: Any) -> alt.Chart:
     return alt.Chart(alt.Data(values=list(rows), **more))
 
 
-def hue(name: str, domain: Sequence[str], colours: Sequence[str], shown: bool = True) -> alt.Color:
-    """The colour of each word of ``domain``, in a legend where it is ``shown``."""
+def hue(
+    name: str, domain: Sequence[str], colours: Sequence[str], keys: alt.Legend | None
+) -> alt.Color:
+    """The colour of each word of ``domain``, with a legend or without."""
     scale = alt.Scale(domain=list(domain), range=list(colours))
-    return alt.Color(f"{name}:N", title=None, scale=scale, legend=legend() if shown else None)
+    return alt.Color(f"{name}:N", title=None, scale=scale, legend=keys)
 
 
-def legend() -> alt.Legend:
-    return alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeWidth=3, labelLimit=300)
+def legend(symbol: str = "stroke") -> alt.Legend:
+    return alt.Legend(orient="bottom", symbolType=symbol, symbolStrokeWidth=3)
 
 
 def titled(metric: str, name: str = "") -> str:
@@ -81,7 +85,8 @@ def png(drawn: Any) -> bytes:
     import vl_convert
     from PIL import Image
 
-    image = Image.open(io.BytesIO(vl_convert.vegalite_to_png(drawn.to_dict(), scale=1.5)))
+    spec = drawn.configure(axis={"labelLimit": 400}, legend={"labelLimit": 400}).to_dict()
+    image = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=1.5)))
     out = io.BytesIO()
     # 256 colours are enough for a diagram, and make the file five times smaller.
     image.convert("RGB").quantize(256).save(out, format="png")

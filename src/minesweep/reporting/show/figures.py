@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 
 from minesweep.pages import clean
-from minesweep.reporting.analyse.arms import short_names, show, size_order
+from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.analyse.statistics import band
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff
@@ -54,17 +54,24 @@ def shown_arms(report: Report) -> list[str]:
 def styles(report: Report) -> tuple[list[str], list[str], list[list[int]]]:
     """The shown arms, their colours and their dashes.
 
-    A baseline of one arm has the arm's hue and is dashed. A baseline of several arms is grey.
+    A baseline of one arm has the arm's hue and is dashed; a baseline of several arms is grey.
+    The same arm at equal cost is dotted.
     """
     labels = shown_arms(report)
-    users = Counter(base for arm, base in report.baselines.items() if arm in labels)
+    twins = {f"{label} {AT_EQUAL_COST}": label for label in labels}
+    users = Counter(
+        base for arm, base in report.baselines.items() if arm in labels and arm not in twins
+    )
+    own = [label for label in labels if label not in users and twins.get(label) not in labels]
     hues: dict[str, str] = {}
     dashes: dict[str, list[int]] = {}
-    for place, label in enumerate(label for label in labels if label not in users):
+    for place, label in enumerate(own):
         hues[label] = HUES[place % len(HUES)]
         dashes[label] = SOLID if place < len(HUES) else DOTTED
         if (base := report.baselines.get(label)) is not None:
             hues[base] = hues[label] if users[base] == 1 else GREY
+    for twin, label in twins.items():
+        hues[twin], dashes[twin] = hues.get(label, GREY), DOTTED
     colours = [hues.get(label, GREY) for label in labels]
     return labels, colours, [dashes.get(label, DASHED) for label in labels]
 
@@ -82,8 +89,8 @@ def curve(report: Report, metric: str) -> Figure | None:
     """The mean of a metric over seeds and its interval, one line an arm."""
     labels, colours, dashes = styles(report)
     rows, seeds = _curve_rows(report, metric, labels)
-    if not rows:
-        return None
+    if all(len(row["steps"]) == 1 for row in rows):
+        return None  # read at the end alone: the table has it
     names = {"samples": words(report.settings.budget), "steps": "steps", "seconds": "seconds"}
     axes = {title: name for name, title in names.items() if all(name in row for row in rows)}
     first = next(iter(axes))
@@ -96,7 +103,7 @@ def curve(report: Report, metric: str) -> Figure | None:
         .transform_flatten([*axes.values(), "mean", "low", "high"])
         .encode(
             x=alt.X(f"{axes[first]}:Q", title=first, scale=steady, axis=numbers),
-            color=charts.hue("arm", arms, colours),
+            color=charts.hue("arm", arms, colours, charts.legend()),
             opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
         )
     )
@@ -115,6 +122,7 @@ def curve(report: Report, metric: str) -> Figure | None:
     band_told = f"mean of {charts.counted(seeds)}, band: 95 % t-interval"
     caption = band_told if max(seeds) > 1 else "1 seed, no band"
     caption += "; dashed: baselines" if report.baselines else ""
+    caption += f"; dotted: {AT_EQUAL_COST}" if any(AT_EQUAL_COST in arm for arm in arms) else ""
     label = words(metric).capitalize()
     chart = alt.layer(*layers).add_params(pick)
     return Figure(f"curve_{name}", "Curves", caption, "curve", chart, 300, label, axes)
@@ -165,7 +173,7 @@ def differences(report: Report) -> Figure | None:
         for row in rows.to_dict("records")
     ]
     title = f"difference in {words(name)}{u.points and ' (points)'}"
-    arm = alt.Y("arm:N", title=None, sort=None, axis=alt.Axis(labelLimit=260))
+    arm = alt.Y("arm:N", title=None, sort=None)
     told = alt.Tooltip("told:N", title="difference")
     base = charts.chart(values).encode(y=arm, tooltip=["arm:N", "baseline:N", told, "answer:N"])
     zero = charts.chart([{"x": 0}]).mark_rule(color=GREY, strokeDash=DASHED)
@@ -202,19 +210,20 @@ def losses(report: Report) -> Figure | None:
 
 def _bars(base: alt.Chart) -> Any:
     """Counts by loss. The selected part stands in front of what was scored."""
+    parts: list[Any] = ["scored", "selected"]
     bars = (
         base.transform_calculate(bin="sequence(length(datum.scored))")
         .transform_flatten(["bin", "scored", "selected"])
         .transform_calculate(
             x="datum.low + datum.width * datum.bin", x2="datum.low + datum.width * (datum.bin + 1)"
         )
-        .transform_fold(["scored", "selected"], as_=["part", "count"])
+        .transform_fold(parts, as_=["part", "count"])
         .mark_bar(opacity=0.75)
         .encode(
-            x=alt.X("x:Q", title="loss", bin="binned"),
+            x=alt.X("x:Q", title="loss", bin="binned", axis=alt.Axis(tickCount=8)),
             x2="x2:Q",
             y=alt.Y("count:Q", title="examples in a batch", stack=None),
-            color=charts.hue("part", ["scored", "selected"], [HUES[5], HUES[1]]),
+            color=charts.hue("part", parts, [HUES[5], HUES[1]], charts.legend("square")),
         )
     )
     told = base.mark_text(align="right", baseline="top", fontSize=12, dy=4, dx=-4).encode(
@@ -271,7 +280,7 @@ def parallel(report: Report) -> Figure | None:
     ]
     named = f"{json.dumps([clean(name)[:22] for name, *_ in axes])}[datum.value]"
     top = alt.Axis(labelExpr=named, labelAngle=-25, grid=True, orient="top")
-    x = alt.X("axis:O", title=None, axis=top)
+    x = alt.X("axis:O", title=None, axis=top, scale=alt.Scale(padding=0.8))
     y = alt.Y("height:Q", axis=None, scale=alt.Scale(domain=[-0.05, 1.05]))
     kept = alt.param(name="kept", value=[])
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
@@ -296,7 +305,8 @@ def parallel(report: Report) -> Figure | None:
         f"one line a run ({len(runs)} runs); drag over an axis to keep the runs that pass there, "
         "in the table of all runs too"
     )
-    return Figure("parallel", "All runs", caption, "parallel", chart, 380)
+    width = 85 * len(axes) + 100
+    return Figure("parallel", "All runs", caption, "parallel", chart, 380, width=width)
 
 
 def _by_size(
@@ -320,7 +330,7 @@ def paper(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
     """The charts of the PNG files by name: those of the page, curves and tiles side by side."""
     groups: dict[str, list[Any]] = {}
     for figure in figures:
-        name, width = figure.id, {"parallel": 960, "tile": 260}.get(figure.kind, 460)
+        name, width = figure.id, figure.width or (260 if figure.kind == "tile" else 460)
         if figure.kind == "losses":
             continue
         if figure.kind == "tile":

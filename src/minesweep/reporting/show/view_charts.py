@@ -92,7 +92,7 @@ def tradeoff(view: Tradeoff, place: int) -> Figure:
     scale = alt.Scale(domain=groups)
     shape = alt.Shape("group:N", title=None, scale=scale, legend=legend)
     base = charts.chart(points.to_dict("records")).encode(
-        color=charts.hue("group", groups, HUES, shown=len(groups) > 1)
+        color=charts.hue("group", groups, HUES, legend)
     )
     dots = base.mark_point(filled=True, size=90, opacity=1)
     chart = alt.layer(
