@@ -260,13 +260,13 @@ def read_seen(folder: Path, split: Split) -> Seen | None:
 
 def _answer(seen: Seen | None, records: list[dict[str, Any]]) -> str:
     first, last = records[0], records[-1]
-    shown_values = last["values"]
+    values = last["values"]
+    told = [f"{_number(row['values']['score'][0])} at step {row['step']}" for row in (first, last)]
     steps = (
-        f"The hardest candidates at {len(records)} steps. At step {last['step']} "
-        f"{sum(map(bool, shown_values['selected']))} of the {len(shown_values['score'])} hardest "
-        f"were selected; {_score(records)} of the hardest: "
-        f"{_number(first['values']['score'][0])} at step {first['step']}, "
-        f"{_number(shown_values['score'][0])} at step {last['step']}."
+        f"The hardest candidates at {len(records)} step{'s' if len(records) > 1 else ''}. "
+        f"At step {last['step']} {sum(map(bool, values['selected']))} of the "
+        f"{len(values['score'])} hardest were selected; {_score(records)} of the hardest: "
+        f"{', '.join(dict.fromkeys(told))}."
     )
     if seen is None:
         return steps

@@ -224,7 +224,7 @@ class Trainer:
         """Logs a row if one is due, and with it histograms and what was mined."""
         logger, step = self.cfg.logger, self.step
         validate = step == self.steps or is_due(step, self.cfg.trainer.eval_every, self.steps)
-        histograms_due = step == 1 or is_due(step, logger.histogram_every)
+        histograms_due = step == 1 or is_due(step, logger.histogram_every, self.steps)
         if not (validate or histograms_due or is_due(step, logger.every)):
             return
         mined = parallel.all_reduce_mean(self.miner.metrics(step - 1))
