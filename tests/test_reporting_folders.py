@@ -164,6 +164,16 @@ def test_errors_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture
     (study / "report.yaml").write_text("baselin: {miner: all}")
     with pytest.raises(UserError, match="did you mean 'baseline'"):
         analyse(study)
+    for text, message in (
+        ("metric: [test/accuracy]", "must be a name"),
+        ("further: test/loss", "further=test/loss must be a list"),
+        ("at_step: {val/accuracy: late}", "must map metrics to numbers"),
+        ("at_budget: 7", "must be true or false"),
+        ("views: [surface]", "views must be a list of"),
+    ):
+        (study / "report.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            analyse(study)
     # A baseline of which no run has finished yet does not keep a sweep from its table.
     (study / "report.yaml").write_text("baseline: {miner: knn}")
     assert any("Nothing is compared" in note for note in analyse(study).notes)

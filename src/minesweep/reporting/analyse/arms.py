@@ -63,14 +63,12 @@ def resolve_key(name: str, keys: Iterable[str]) -> str:
     if name in keys:
         return name
     matching = [key for key in keys if key.rsplit(".", 1)[-1] == name]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
+    if len(matching) > 1:
         raise UserError(f"{name} could be any of {', '.join(matching)}: write it in full")
-    known = ", ".join(keys) or "none"
-    raise UserError(
-        f"no key {name} differs in this study{nearest(name, keys) or '.'} Keys: {known}"
-    )
+    if not matching:
+        told = f"{nearest(name, keys) or '.'} Keys: {', '.join(keys) or 'none'}"
+        raise UserError(f"no key {name} differs in this study{told}")
+    return matching[0]
 
 
 def show(value: Any) -> str:
@@ -197,9 +195,7 @@ def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[st
 
 
 def _told(key: str, short: str, value: str) -> str:
-    if key == "trainer.equal_cost":
-        return AT_EQUAL_COST
-    return value if key == "miner" else f"{short}={value}"
+    return {"miner": value, "trainer.equal_cost": AT_EQUAL_COST}.get(key, f"{short}={value}")
 
 
 def size_order(value: Any) -> tuple[int, float, str]:

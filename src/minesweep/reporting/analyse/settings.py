@@ -13,13 +13,16 @@ import yaml
 from minesweep.config.places import SWEEPS
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.views import View, parse_views
-from minesweep.reporting.read.files import UnreadableError, read_yaml
+from minesweep.reporting.read.files import UnreadableError, number, read_yaml
 from minesweep.reporting.read.study import Study
 from minesweep.reporting.units import lower_is_better
 from minesweep.words import nearest
 
 BACKWARD = "samples/backward"
 FORWARD = "samples/forward"
+KINDS: dict[str, type] = {"baseline": dict, "at_step": dict, "reach": dict, "at_budget": bool}
+KINDS |= {"group_by": list, "further": list, "views": list}
+SAID = {dict: "a mapping", list: "a list", bool: "true or false", str: "a name"}
 
 
 @dataclass(frozen=True)
@@ -65,34 +68,31 @@ def read_settings(
 ) -> Settings:
     """What is asked for: the arguments, then the study's ``report.yaml``, then the defaults.
 
-    Args:
-        folder: The study's folder.
-        baseline: What to compare with.
-        metric: The metric that decides.
-        group_by: Keys, divided by commas.
-
     Raises:
-        UserError: ``report.yaml`` cannot be read or has a key that means nothing.
+        UserError: ``report.yaml`` cannot be read, or a key or value in it means nothing.
     """
-    given = read_given(folder)
+    arguments = {"baseline": baseline, "metric": metric, "group_by": group_by}
+    given: dict[str, Any] = {
+        **{key: value for key, value in read_given(folder).items() if value is not None},
+        **{key: value for key, value in arguments.items() if value},
+    }
     known = list(Settings.__dataclass_fields__)
     for key in given:
         if key not in known:
-            raise UserError(
-                f"report.yaml: no key {key}{nearest(str(key), known) or '.'} Known: {known}"
-            )
-    if baseline:
-        given["baseline"] = baseline
-    if metric:
-        given["metric"] = metric
-    if group_by:
-        given["group_by"] = group_by
+            told = f"{nearest(str(key), known) or '.'} Known: {', '.join(known)}"
+            raise UserError(f"report.yaml: no key {key}{told}")
     if isinstance(given.get("group_by"), str):
         given["group_by"] = [key.strip() for key in given["group_by"].split(",")]
     if isinstance(given.get("baseline"), str):
         given["baseline"] = parse_baseline(given["baseline"])
     if given.get("goal") not in (None, "maximize", "minimize"):
         raise UserError(f"report.yaml: goal={given['goal']} is neither maximize nor minimize")
+    for key, value in given.items():
+        kind = KINDS.get(key, str)
+        if not isinstance(value, kind):
+            raise UserError(f"report.yaml: {key}={value} must be {SAID[kind]}")
+        if key in ("at_step", "reach") and any(number(x) is None for x in given[key].values()):
+            raise UserError(f"report.yaml: {key}={value} must map metrics to numbers")
     given["views"] = parse_views(given.get("views", []))
     return Settings(**given)
 

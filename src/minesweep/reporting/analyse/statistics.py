@@ -24,14 +24,9 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its interval. ``low`` and ``high`` are NaN where there is no interval.
+    """A mean over ``n`` seeds and its 95 % t-interval; NaN where there is none.
 
-    Attributes:
-        mean: Mean over seeds.
-        low: Lower end of the 95 % t-interval.
-        high: Upper end.
-        n: Number of seeds.
-        p: Two-sided p of the mean being zero (t-test); for a paired difference, the paired t-test.
+    ``p`` is that of the mean being zero, two-sided: of a paired difference, the paired t-test's.
     """
 
     mean: float
@@ -97,11 +92,7 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 
 
 def paired(arm: pd.Series, baseline: pd.Series) -> pd.Series:
-    """The differences ``arm - baseline`` on the seeds that both have, indexed by seed.
-
-    Args:
-        arm: Values, indexed by seed.
-        baseline: Values, indexed by seed.
+    """The differences ``arm - baseline`` on the seeds that both have; all indexed by seed.
 
     Raises:
         ValueError: A seed occurs twice. Its run would count several times.
@@ -110,18 +101,15 @@ def paired(arm: pd.Series, baseline: pd.Series) -> pd.Series:
         if not values.index.is_unique:
             twice = values.index[values.index.duplicated()].unique().tolist()
             raise ValueError(f"one run per arm and seed: seeds {twice} occur more than once")
-    seeds = [seed for seed in arm.index if seed in set(baseline.index)]
-    return arm.loc[seeds].astype(float) - baseline.loc[seeds].astype(float)
+    shared = arm.index[arm.index.isin(baseline.index)]
+    return arm.loc[shared].astype(float) - baseline.loc[shared].astype(float)
 
 
 def deciding_seeds(differences: pd.Series) -> list[Any]:
     """The seeds without any one of which the interval would say something else.
 
     An interval says that the difference is above zero, below zero, or neither. With fewer than
-    four seeds each one decides, and the list is empty.
-
-    Args:
-        differences: Paired differences, indexed by seed.
+    four paired ``differences`` each seed decides, and the list is empty.
     """
     differences = differences.dropna()
     if len(differences) < 4:
@@ -185,7 +173,7 @@ def resolvable(half: float, n: int) -> float:
     paired differences is taken to be the one seen; with few seeds that is itself a guess.
 
     Args:
-        half: Half the width of the 95 % t-interval over seeds.
+        half: Half the width of the 95 % t-interval over ``n`` seeds.
         n: Number of seeds.
     """
     edge = stdtrit(n - 1, 0.5 + CONFIDENCE / 2)
@@ -206,12 +194,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def summarise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean and interval of a metric: one row an arm, indexed by its label.
-
-    Args:
-        runs: One row a run, with ``arm``, ``seed`` and ``metric``.
-        metric: The column.
-    """
+    """``mean``, ``half`` (of the interval) and ``n`` of a column of the runs, by arm."""
     rows = {arm: interval(group.to_numpy()) for arm, group in runs.groupby("arm")[metric]}
     numbers = [(i.mean, i.half, i.n) for i in rows.values()]
     return pd.DataFrame(numbers, index=pd.Index(rows, name="arm"), columns=["mean", "half", "n"])
@@ -231,9 +214,6 @@ def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd
 
     Returns:
         ``COMPARISON_COLUMNS``; ``without`` names the seeds of :func:`deciding_seeds`.
-
-    Raises:
-        ValueError: An arm has two runs of one seed.
     """
     held = runs.dropna(subset=[metric])
     by_arm = {arm: group.set_index("seed")[metric] for arm, group in held.groupby("arm")}
