@@ -14,9 +14,9 @@ from minesweep.errors import UserError
 class ImageFolder(FileDataset):
     """Images in ``<path>/<class>/``, in a folder or in a zip that is read without unpacking.
 
-    The splits are those of ``train.txt``, ``val.txt`` and ``test.txt`` beside the class folders
-    (lines of ``class/file``), or of folders ``train/``, ``val/`` and ``test/`` above them; what
-    is not given is dealt by ``split_seed``, a share of each class.
+    The splits are those of lists beside the class folders (``train.txt``, lines of
+    ``class/file``), or of folders above or below them (``train/``, ``Testing/``); what is not
+    given is dealt by ``split_seed``, a share of each class.
 
     Args:
         path: The folder or zip; a relative one is looked for in ``paths.data_dir``.
