@@ -228,7 +228,7 @@ def test_from_a_damaged_checkpoint_it_falls_back_to_the_one_before(
         content = last.read_bytes()
         last.write_bytes({"truncated": content[:-100], "empty": b"", "junk": b"junk" * 99}[damage])
     kill_at(None)
-    with pytest.warns(UserWarning, match="going on from the one before"):
+    with pytest.warns(UserWarning, match="the one before it is used"):
         train(*SETTINGS, "study=damaged")
     assert results(only_run(runs_dir, "whole")) == results(folder)
 

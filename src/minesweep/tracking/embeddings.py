@@ -1,4 +1,4 @@
-"""Embeddings of the same examples at several steps of a run: one small file a step."""
+"""Embeddings of the same examples at several steps of a run, one small file a step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _POINTS = "points.npz"
 
 @dataclass(frozen=True)
 class Examples:
-    """Whose embeddings are kept.
+    """The examples whose embeddings are kept.
 
     Attributes:
         split: ``train`` or ``val``.
         rows: ``[m]`` rows of the split.
         labels: ``[m]`` int64.
-        class_names: One for each class; empty where classes have no names.
-        images: ``[m, height, width, 1 or 3]`` uint8, where the examples are images.
+        class_names: A name for each class; empty if classes have none.
+        images: ``[m, height, width, 1 or 3]`` uint8; None if the examples are no images.
     """
 
     split: str
@@ -35,12 +35,12 @@ class Examples:
     images: np.ndarray | None = None
 
     def names(self) -> list[str]:
-        """The class of each example, in words where there are."""
+        """The class name of each example, or its number."""
         known = dict(enumerate(self.class_names))
         return [known.get(label, str(label)) for label in self.labels.tolist()]
 
     def packed(self) -> bytes:
-        """As the bytes of an npz file; equal for equal examples."""
+        """The bytes of an npz file; equal for equal examples."""
         out = io.BytesIO()
         pictures = {} if self.images is None else {"images": self.images}
         np.savez(
@@ -63,15 +63,15 @@ class Snapshots:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of which there is a file, rising."""
+        """The steps that have a file, rising."""
         return step_files(self.folder, "npy")
 
     def cut(self, step: int) -> None:
-        """Removes what comes after ``step``: a resumed run computes it again."""
+        """Removes the files of steps after ``step``: a resumed run computes them again."""
         cut(self.folder, "npy", step)
 
     def write(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
-        """Keeps ``[m, dim]`` embeddings; of other examples than before, these alone."""
+        """Keeps ``[m, dim]`` embeddings. Removes those of other examples."""
         packed, points = examples.packed(), self.folder / _POINTS
         if not points.exists() or points.read_bytes() != packed:
             self.folder.mkdir(exist_ok=True)

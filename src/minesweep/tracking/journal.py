@@ -1,4 +1,4 @@
-"""The journal: one JSON object a line; a kill at any moment loses nothing before it."""
+"""The journal: one JSON object a line. A kill loses nothing that was written before it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ Row = dict[str, Any]
 class Journal:
     """Appends rows to a file, each with one unbuffered write.
 
-    What was written is in the kernel's hands, so it survives ``kill -9`` of this process; only
-    a row in the very act of being written can be cut short, and readers skip that one.
+    The kernel has each row at once, so rows survive ``kill -9``. A kill can cut short only the row
+    that is being written, and readers skip such a row.
     """
 
     def __init__(self, path: Path, offset: int | None = None) -> None:
@@ -68,7 +68,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_rows(path: Path | str) -> list[Row]:
-    """The rows of a journal; a line that is not a whole JSON object is passed over."""
+    """The rows of a journal. Skips a line that is not a whole JSON object."""
     rows = []
     with Path(path).open("rb") as file:
         for line in file:
@@ -82,7 +82,7 @@ def read_rows(path: Path | str) -> list[Row]:
 
 
 def revive(row: Row) -> Row:
-    """A row as it was logged: histograms read from JSON are :class:`Histogram` again."""
+    """A row as it was logged, with :class:`Histogram` objects for those read from JSON."""
     return {
         key: Histogram(**value) if isinstance(value, dict) and "counts" in value else value
         for key, value in row.items()

@@ -23,7 +23,7 @@ class Projector:
         cut(self._files, "tsv", step)
 
     def write(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
-        """Adds a tensor; labels and images are the same for all steps, and written once."""
+        """Adds the tensor of one step, with labels and images, which all steps share."""
         self._files.mkdir(parents=True, exist_ok=True)
         table = io.StringIO()
         np.savetxt(table, vectors, fmt="%.6g", delimiter="\t")
@@ -55,7 +55,7 @@ class Projector:
 
 
 def smaller(images: np.ndarray) -> np.ndarray:
-    """``[m, height, width, channels]`` images, thinned to each so many-th pixel until they fit."""
+    """``[m, height, width, channels]`` images, thinned out to every s-th pixel so that they fit."""
     columns = math.ceil(math.sqrt(len(images)))
     most = min(LARGEST_IMAGE, LARGEST_SHEET // columns)
     stride = math.ceil(max(images.shape[1:3]) / most)
@@ -63,7 +63,7 @@ def smaller(images: np.ndarray) -> np.ndarray:
 
 
 def sheet(images: np.ndarray) -> bytes:
-    """A PNG of images in rows, as many in a row as there are rows; the last places are white."""
+    """A PNG of images in a square of rows. Places without an image are white."""
     from PIL import Image
 
     count, height, width, channels = images.shape

@@ -1,7 +1,7 @@
-"""What belongs together on a dashboard: TensorBoard's custom scalars and W&B's workspace alike.
+"""The charts of a dashboard, for TensorBoard's custom scalars and W&B's workspace.
 
-A chart shows every metric that its pattern matches from its beginning to its end; only what
-Python's, Go's and JavaScript's regular expressions have in common is used.
+A chart shows each metric whose whole name matches its pattern. The patterns use only what the
+regular expressions of Python, Go and JavaScript have in common.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "learning rate": "lr",
     },
 }
-"""Charts by their title, in sections by theirs."""
+"""Patterns by chart title, by section title."""
 
 HISTOGRAMS = ("train/loss_batch_histogram", "train/loss_selected_histogram")
-"""Which stand side by side."""
+"""Histograms that stand side by side."""

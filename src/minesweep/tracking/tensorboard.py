@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, histograms and embeddings over steps, and a row of its table of runs."""
+"""TensorBoard: scalars, histograms, embeddings, and the run's row in the HParams table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUPS = ("dataset", "model", "objective", "miner", "optimizer", "scheduler")
 
 
 class TensorBoard:
-    """Writes rows as events under ``folder``; on a resume, ``step`` purges what came after it."""
+    """Writes rows as events under ``folder``. A resume purges the events after ``step``."""
 
     def __init__(self, cfg: DictConfig, folder: Path, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -75,7 +75,7 @@ class TensorBoard:
         self._writer.close()
 
     def _table(self, final: Row) -> None:
-        """The run's row in the HParams tab; the writer's own way would make a run of it."""
+        """Adds the run's row to the HParams tab; ``add_hparams`` would add a further run."""
         from torch.utils.tensorboard.summary import hparams
 
         assert self._writer.file_writer is not None
@@ -84,7 +84,7 @@ class TensorBoard:
 
 
 def settings(cfg: DictConfig) -> dict[str, bool | int | float | str]:
-    """What a sweep may vary: the choices, n, k, the seed, and every single value of the groups."""
+    """What a sweep may vary: choices, n, k, seed, and each single value of the groups."""
     n, k = batch_and_selected(cfg)
     found: dict[str, bool | int | float | str] = {"seed": cfg.seed, "n": n}
     if k is not None:

@@ -1,4 +1,4 @@
-"""One place to log to: the journal first, then whoever else listens."""
+"""One place to log to: the journal first, then the sinks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = ("journal.jsonl", "timing.jsonl", "mined.jsonl")
 
 
 class Sink(Protocol):
-    """Consumes rows. Nothing that a sink does can change the run."""
+    """Consumes rows. A sink cannot change the run."""
 
     def log(self, row: Row) -> None: ...
 
@@ -33,14 +33,14 @@ class Sink(Protocol):
 
 @runtime_checkable
 class EmbeddingSink(Sink, Protocol):
-    """A sink that takes embeddings, too."""
+    """A sink that also takes embeddings."""
 
     def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None: ...
 
 
 @runtime_checkable
 class MinedSink(Sink, Protocol):
-    """A sink that shows what was mined, too."""
+    """A sink that also shows what was mined."""
 
     def showcase(self, records: list[Row], data: Data) -> None: ...
 
@@ -52,9 +52,8 @@ class Tracker:
         cfg: The configuration.
         folder: The run's folder.
         step: The step to go on from.
-        offsets: Sizes in bytes of the journal, the timing file and what was mined at that step,
-            to which they are cut back: what a killed run wrote after its checkpoint is computed,
-            and written, again.
+        offsets: Sizes in bytes of ``FILES`` at that step. The files are cut back to them: rows
+            that a killed run wrote after its checkpoint are computed and written again.
         elapsed: Seconds of training before this process.
     """
 
@@ -79,7 +78,7 @@ class Tracker:
         self._timing.write(start if wandb_id is None else {**start, "wandb_id": wandb_id})
 
     def log(self, row: Row, clocks: Mapping[str, float] | None = None) -> None:
-        """Writes the row of one step, and beside it measured times; steps come in rising order."""
+        """Writes the row of one step, and measured times to the timing file. Steps rise."""
         self._journal.write(row)
         now, (then, before) = time.perf_counter(), self._last
         self._last = (now, row["step"])
@@ -98,7 +97,7 @@ class Tracker:
                     sink.log(row)
 
     def embed(self, step: int, vectors: np.ndarray, examples: Examples) -> None:
-        """Hands ``[m, dim]`` embeddings of the same examples to whoever keeps or shows them."""
+        """Passes ``[m, dim]`` embeddings of the same examples to the sinks that take them."""
         with kept_globals():
             for sink in self.sinks:
                 if isinstance(sink, EmbeddingSink):
@@ -110,7 +109,7 @@ class Tracker:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """Seconds of training so far, including those before a resume."""
         return self._before + time.perf_counter() - self._began
 
     @property
@@ -124,7 +123,7 @@ class Tracker:
         Args:
             summary: None for a run that did not finish.
             exit_code: Of the process.
-            data: What was trained on, for whoever shows what was mined of it.
+            data: The training data, for the sinks that show what was mined.
         """
         self._journal.close()
         self._timing.close()
@@ -157,7 +156,7 @@ class NoTracker(Tracker):
 
 
 def open_sinks(cfg: DictConfig, folder: Path, step: int = 0) -> list[Sink]:
-    """Whoever ``cfg.logger`` names beside the journal."""
+    """The sinks that ``cfg.logger`` names."""
     sinks: list[Sink] = []
     if cfg.logger.embeddings.every is not None:
         from minesweep.tracking.embeddings_page import EmbeddingLogger

@@ -26,9 +26,9 @@ from minesweep.tracking.journal import Histogram, Row
 from minesweep.tracking.wandb_rules import group, tags
 
 MOST_STEPS = 5
-"""Of which what was mined is sent: each takes as many pictures as logger.mined says."""
+"""Steps at most whose mined examples are sent: each takes as many pictures as logger.mined says."""
 SHARE_OF_UPLOAD = 0.6
-"""Of the time at the end, how much W&B itself has to upload what is left."""
+"""The share of the time limit in which W&B itself uploads what is left."""
 
 
 class WeightsAndBiases:
@@ -61,7 +61,7 @@ class WeightsAndBiases:
         self._mined: tuple[list[Row], Data] | None = None
 
     def _start(self, cfg: DictConfig, folder: Path) -> Any:
-        """The W&B run; an offline one if W&B refuses it, or None if that fails, too."""
+        """Begins the W&B run: offline if W&B refuses it, and None if that fails as well."""
         wandb, name = self._wandb, run_name(cfg)
         n, k = batch_and_selected(cfg)
         settings = {
@@ -112,11 +112,11 @@ class WeightsAndBiases:
         self._run.log(values, step=row["step"])
 
     def showcase(self, records: list[Row], data: Data) -> None:
-        """Has what was mined at some of the steps logged as one table, with pictures or texts.
+        """Sends what was mined at some of the steps as one table, with pictures or texts.
 
         Args:
             records: Lines of ``mined.jsonl``.
-            data: What their rows are of.
+            data: The data that their rows refer to.
         """
         self._mined = (records, data)
 
@@ -145,7 +145,7 @@ class WeightsAndBiases:
             )
 
     def _judge(self, answered: bool, error: Exception | None) -> None:
-        """Adds what went wrong at the end to the problems."""
+        """Adds to the problems what went wrong at the end."""
         if self._calls.error is not None:
             self._problems.append(f"{type(self._calls.error).__name__}: {self._calls.error}")
         if not answered or isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read with ``weights_only=True``, never resumed with a NaN."""
+"""Checkpoints: written atomically, read with ``weights_only=True``, refused with a NaN."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def steps(folder: Path) -> list[Path]:
 def last_good(folder: Path) -> dict[str, Any] | None:
     """The newest checkpoint that can be read and holds finite weights, or None.
 
-    A damaged one is passed over with a warning that names it.
+    Skips a damaged checkpoint with a warning that names it.
     """
     for path in reversed(steps(folder)):
         try:
             return read(path)
         except UserError as error:
-            warnings.warn(f"{error}; going on from the one before", stacklevel=2)
+            warnings.warn(f"{error}; the one before it is used", stacklevel=2)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What was selected: counts that are kept from step to step, and the row that is logged."""
+"""What a run selected: counts kept from step to step, and the row of a logged step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minesweep.objectives.base import Outcome
 from minesweep.tracking.journal import Histogram
 
 MOST_CLASSES = 20
-"""Up to so many classes each gets a curve of its own."""
+"""Classes at most that each get a curve."""
 BINS = 64
 
 PASSED, SELECTED = 1, 2  # 0: not yet seen
@@ -22,7 +22,7 @@ PASSED, SELECTED = 1, 2  # 0: not yet seen
 class Diagnostics(nn.Module):
     """Counts over the run, in buffers, so that a resumed run reports what an undisturbed one would.
 
-    Nothing is read back from the device but at logged steps.
+    Numbers are read back from the device at logged steps only.
     """
 
     last: Tensor
@@ -31,14 +31,14 @@ class Diagnostics(nn.Module):
     forward_samples: Tensor
     backward_samples: Tensor
     examples: Tensor
-    """``[N, 3]`` of each training row over the run, where candidates are examples: how often it was
-    scored, how often selected, and the sum of its losses. Of pixels, an image counts as selected by
-    the share of its pixels that were, and its loss is their mean."""
+    """``[N, 3]``, for each training row: how often it was scored, how often it was selected, and
+    the sum of its losses. With pixels as candidates, the share of its pixels that were selected
+    counts, and their mean loss. Pairs and queues are not counted."""
 
     def __init__(self, split: Split, num_classes: int, processes: int = 1) -> None:
         super().__init__()
         self.num_classes, self.flipped = num_classes, split.flipped
-        # Each counts its share, and all shares are of one size.
+        # Each process counts its own share, and all shares have one size.
         self.processes = processes
         long, double = torch.long, torch.double
         # Of each training row, what happened at its last appearance.
@@ -94,10 +94,10 @@ class Diagnostics(nn.Module):
 
     @torch.no_grad()
     def summary(self) -> dict[str, float]:
-        """Of a run with label noise: how good a suspicion the mean loss over the run is.
+        """How well the mean loss over the run finds replaced labels; empty without label noise.
 
-        As many as there are replaced labels are suspected, those of the highest mean loss. The
-        share of them that is right is both precision and recall.
+        The examples of the highest mean loss are suspected, as many as there are replaced labels.
+        So one share is both precision and recall.
         """
         scored, _, total = self.examples.unbind(1)
         if self.flipped is None or not self.flipped.any() or not scored.any():
@@ -110,20 +110,20 @@ class Diagnostics(nn.Module):
     def row(
         self, outcome: Outcome, batch: Batch, step: int, mined: Mapping[str, Tensor] | None = None
     ) -> dict[str, float]:
-        """The scalars of one step, those of the miner (``mined``) too.
+        """The scalars of one step, with those of the miner (``mined``).
 
-        Each number is read from the device here, and only here.
+        Only this method reads numbers from the device.
         """
         values = {**outcome.metrics, **(mined or {})}
         values["samples/forward"] = self.forward_samples
         values["samples/backward"] = self.backward_samples
         if "train/accuracy" in outcome.metrics:
-            # The seed's own metric: the mean over all training batches since step 0.
+            # The metric of the reference code: the mean over all training batches since step 0.
             values["train/accuracy_running"] = self.accuracy_sum / self.accuracy_steps
         if not isinstance(outcome.weights, Mapping):
             values |= self._selection(outcome, outcome.weights, batch)
         row = {name: value.item() for name, value in values.items()}
-        # A share of nothing (no row seen twice yet) is not a value.
+        # A share of nothing, e.g. before any row is seen twice, is not a value.
         return {name: value for name, value in row.items() if math.isfinite(value)}
 
     def _selection(self, outcome: Outcome, weights: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -156,7 +156,7 @@ class Diagnostics(nn.Module):
 
 @torch.no_grad()
 def histograms(outcome: Outcome, mined: Mapping[str, Tensor] | None = None) -> dict[str, Histogram]:
-    """64 bins each: losses of the scored batch and of the selected, and what the miner tells."""
+    """Losses of the scored batch and of the selected part, and the miner's; 64 bins each."""
     found = {f"{name}_histogram": _histogram(values) for name, values in (mined or {}).items()}
     if isinstance(outcome.weights, Mapping):
         return found

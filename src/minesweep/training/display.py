@@ -1,4 +1,4 @@
-"""What the person at the terminal sees while a run goes on, and at its end."""
+"""What a run shows at the terminal while it trains and at its end."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Display:
 
 
 def summary_table(name: str, summary: dict[str, Any], folder: Path, shown: bool) -> None:
-    """Prints the end of a run: its metrics and where it lies."""
+    """Prints the metrics of a finished run, and its folder."""
     console = Console(quiet=not shown, soft_wrap=True)
     table = Table(title=name, title_justify="left", show_header=False)
     for key, value in summary.items():
         if key.startswith("mining/class_share/"):
-            continue  # in the journal; here they would bury the rest
+            continue  # the journal has them; here they would hide the rest
         table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
     console.print(table)
     console.print(f"{folder}", highlight=False, markup=False)

@@ -17,7 +17,7 @@ from minesweep.tracking.embeddings import Examples
 
 
 class EmbeddedExamples:
-    """The same examples, embedded at several steps.
+    """Examples of one split, embedded at several steps.
 
     Args:
         data: Where they are from.
@@ -35,13 +35,13 @@ class EmbeddedExamples:
     def vectors(
         self, model: nn.Module, compared: Callable[[Tensor], Tensor]
     ) -> tuple[np.ndarray, Examples]:
-        """Embeddings by the present model in the mode it is in.
+        """Embeddings by the present model, in its present mode.
 
         Args:
             model: See :func:`~minesweep.evaluation.embed.embed`.
-            compared: Makes of embeddings what distances are measured between.
+            compared: Maps outputs of the model to the vectors whose distances count.
 
-        Whatever the model draws meanwhile, the global generators are as they were before.
+        The global random generators stay as they were.
         """
         with kept_globals():
             vectors, labels = embed(model, self.split, self.rows)

@@ -19,7 +19,7 @@ from minesweep.training.signals import Interrupted
 
 
 class RunBusy(UserError):
-    """Another process is at work on this very run."""
+    """Another process is working on this run."""
 
 
 class RunFolder:
@@ -33,8 +33,8 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Holds the run for this process.
 
-        The lock is the kernel's, on a file beside the folder, so that a kill frees it and that
-        ``resume=never`` can move the folder while it is held.
+        The kernel holds the lock, so a kill frees it. It is on a file beside the folder, so
+        ``resume=never`` can move the folder meanwhile.
 
         Raises:
             RunBusy: Another process holds it.
@@ -76,7 +76,7 @@ class RunFolder:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; empty where there is none that can be read."""
+        """The entries of ``status.json``; empty if it cannot be read."""
         return read_json(self.path / "status.json")
 
     def set_status(self, **changes: Any) -> None:
@@ -92,12 +92,12 @@ class RunFolder:
 
     @contextmanager
     def failures_recorded(self) -> Iterator[None]:
-        """Has ``status.json`` say how the run ended that fails or is interrupted within.
+        """Writes into ``status.json`` that the run failed or was interrupted, and why.
 
-        A run without a folder has not begun, and a finished one stays finished.
+        A run without a folder has not begun. A finished run stays finished.
 
         Raises:
-            UserError: There was no room to write a file.
+            UserError: The disk has no room for a file.
         """
         try:
             yield
@@ -129,14 +129,14 @@ class RunFolder:
 
 
 def lock_file(run: Path) -> Path:
-    """The file whose lock a process at work on ``run`` holds."""
+    """The file that a process locks while it works on ``run``."""
     return run.parent / ".locks" / f"{run.name}.lock"
 
 
 def is_locked(run: Path) -> bool:
-    """Whether a process is at work on the run in this folder.
+    """Whether a process is working on the run in this folder.
 
-    Asks for a shared lock, which it gives back at once: the process at work notices nothing.
+    Takes a shared lock and gives it back at once. That disturbs no process.
     """
     import fcntl
 
@@ -161,7 +161,7 @@ def now() -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none that can be read."""
+    """The object in a JSON file; empty if the file cannot be read."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):

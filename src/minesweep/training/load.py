@@ -1,4 +1,4 @@
-"""Getting a trained model back."""
+"""Loads the model of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of a step goes (``trainer.profile=true``, or ``debug=profiler``)."""
+"""Measures where the time of a step goes (``trainer.profile=true``, or ``debug=profiler``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Off:
 
 @contextmanager
 def profiler(on: bool, folder: Path, display: Display) -> Iterator[Any]:
-    """Profiles 20 steps after 5 of warm-up; prints the costliest parts, writes ``trace.json``."""
+    """Profiles 20 steps after 5 of warm-up. Prints the costliest, writes ``trace.json``."""
     if not on:
         yield _Off()
         return

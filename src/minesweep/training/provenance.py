@@ -1,4 +1,4 @@
-"""What a result depends on beside its configuration: versions, sources, commit, machine."""
+"""What a result depends on besides its configuration: versions, sources, commit, machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minesweep import parallel
 PACKAGES = ("minesweep", "torch", "numpy", "timm", "faiss-cpu", "faiss-gpu", "wandb", "hydra-core")
 SOURCES = Path(__file__).resolve().parents[1]
 PROMISED = ("versions", "device", "threads", "processes")
-"""Equality to the bit is promised only where these are the same."""
+"""Runs are equal to the bit only where these are the same."""
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """MiB that were in use at most: of the GPU, else of this process since it began."""
+    """The largest memory in use, in MiB: of the GPU, or of this process since it began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) // 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -44,7 +44,7 @@ def peak_memory(device: torch.device) -> int:
 
 @lru_cache
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that a result can depend on."""
+    """The versions of Python and of the packages that a result can depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -56,7 +56,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache
 def commit() -> str | None:
-    """The commit of the working tree, ``+`` behind it where sources differ; None outside git."""
+    """The commit of the working tree, with ``+`` if sources differ; None outside git."""
     try:
         head = _git("rev-parse", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--", str(SOURCES)) else "")

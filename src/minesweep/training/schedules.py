@@ -26,7 +26,7 @@ def linear(
     final: float = 0.0,
     warmup_from: float = 0.0,
 ) -> LambdaLR:
-    """On a line to ``final`` times the optimizer's rate at the last of ``steps`` steps."""
+    """A line from the optimizer's rate to ``final`` times that rate at the last step."""
     return _schedule(optimizer, steps, warmup, lambda p: 1 - (1 - final) * p, warmup_from)
 
 
@@ -37,7 +37,7 @@ def cosine(
     final: float = 0.0,
     warmup_from: float = 0.0,
 ) -> LambdaLR:
-    """Along half a cosine to ``final`` times the rate (SGDR, arXiv 1608.03983, eq. 5)."""
+    """Half a cosine from the rate to ``final`` times the rate (SGDR, arXiv 1608.03983, eq. 5)."""
 
     def after(progress: float) -> float:
         return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
@@ -46,7 +46,7 @@ def cosine(
 
 
 def rsqrt(optimizer: Optimizer, steps: int, warmup: int = 400) -> LambdaLR:
-    """On a line to the optimizer's rate at step ``warmup``, then with ``1 / sqrt(step)``.
+    """A line to the optimizer's rate at step ``warmup``, then ``1 / sqrt(step)``.
 
     Source: Vaswani et al., arXiv 1706.03762, section 5.3, scaled so that the peak is the
     optimizer's rate (``warmup_and_rsqrt_decay`` of Trax).

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step, write a checkpoint, exit with 130 or 143."""
+"""SIGINT and SIGTERM: a run finishes its step, writes a checkpoint and exits with 130 or 143."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def exit_status(error: BaseException) -> int:
 
 
 class Signals:
-    """While entered, notes the first SIGINT or SIGTERM; a second one acts at once."""
+    """Within, the first SIGINT or SIGTERM is noted, and a second one acts at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
 
     def __enter__(self) -> Self:
         self._old = {}
-        # Only the main thread may set handlers; elsewhere whoever started the thread has them.
+        # Only the main thread may set handlers. The starter of another thread has its own.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._note)

@@ -11,12 +11,12 @@ from minesweep.words import nearest
 
 
 class EarlyStop:
-    """Says stop after ``patience`` validations in a row without a better ``metric``.
+    """Stops a run after ``patience`` validations in a row without a better ``metric``.
 
     Args:
         metric: A metric of the validation, e.g. ``val/loss``.
         goal: ``maximize`` or ``minimize``.
-        patience: How many validations in a row may bring nothing better; None for any number.
+        patience: The validations in a row that may bring nothing better; None for any number.
     """
 
     def __init__(
