@@ -13,10 +13,11 @@ from minesweep.config.compose import compose
 from minesweep.config.identity import choice
 from minesweep.training.run import run
 
-MANY = ("triplet/", "mochi", "lsh_vs_knn/")
+MANY = ("triplet/", "mochi", "lsh_vs_knn/", "which/")
 FAST = (
     *("triplet/masked", "mochi/n256-s128-s64", "mochi/raw_pixels", "mochi/untrained"),
     *("lsh_vs_knn/blobs-lsh16-positives", "lsh_vs_knn/mnist-knn-both"),
+    *("which/selective_backprop", "which/random_negative"),
 )
 
 
@@ -37,15 +38,16 @@ EXPERIMENTS = [
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(experiment: str, tmp_path: Path) -> None:
     small = ["logger=none", "trainer.progress=false", "trainer.max_steps=2"]
-    small += ["trainer.equal_cost=null"]
-    if experiment.startswith("triplet"):
+    small += ["trainer.equal_cost=null"]  # a sweep has measured it
+    data = choice(compose([f"experiment={experiment}"]), "dataset")
+    if data == "quora":
         if not has_quora():
             pytest.skip("needs the Quora pairs")
         small += ["dataset.limit=300", "trainer.batch_size=32"]
-    elif experiment.startswith("mochi"):
+    elif data.startswith("caltech"):
         small += ["dataset=image_folder", f"dataset.path={folder(tmp_path / 'a', files())}"]
         small += ["dataset.image_size=32", "trainer.batch_size=8", "objective.queue_size=1024"]
-    elif choice(compose([f"experiment={experiment}"]), "dataset") == "mnist":
+    elif data == "mnist":
         small += ["dataset=digits"]  # 1,079 training rows: enough for n = 1024
     elif experiment.startswith("pixels"):
         small += ["dataset.source=digits", "dataset.scenes=32", "dataset.held_out=4"]

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from minesweep.config.build import build_fitting, check_arguments
-from minesweep.config.checks import DoesNotFit, check
+from minesweep.config.build import build, build_fitting, check_arguments
+from minesweep.config.checks import DoesNotFit, check, check_fit
 from minesweep.config.compose import explain
 from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
 from minesweep.config.identity import run_folder
@@ -138,9 +138,7 @@ class Planner:
             swept, overrides = self._overrides(trial)
             try:
                 with self._explained(swept, overrides):
-                    # By its groups: a value that is given may be unknown where nothing fits.
-                    self._check_fit(self._composition(self._chosen(overrides)))
-                    configs.append(self._config(overrides))
+                    configs.append(self._fitting_config(overrides))
             except DoesNotFit as error:
                 reason = error
             else:
@@ -149,11 +147,24 @@ class Planner:
             raise reason
         return kept, configs
 
+    def _fitting_config(self, overrides: Sequence[str]) -> DictConfig:
+        try:
+            cfg = self._config(overrides)
+        except (UserError, HydraException, OmegaConfBaseException):
+            # A value that is given may be unknown where the miner does not fit anyway.
+            chosen = self._composition(self._chosen(overrides))
+            mines = build(chosen, "miner").mines()
+            check_fit(chosen, mines, get_object(chosen.objective._target_).candidate)
+            raise
+        self._check_fit(cfg)
+        return cfg
+
     def command(self, trial: Trial) -> list[str]:
         """The words that train a trial by itself: its program and overrides, but for the seed."""
         own = {"study", "seed", "trainer.progress", "trainer.threads"}
         words = [word for word in trial.overrides if _parse(word).key_or_group not in own]
-        return [str(self._sweep.program), *_config_dir(), *words]
+        own_folder = ["--config-dir", self._folders[0]] if self._folders else []
+        return [str(self._sweep.program), *own_folder, *words]
 
     def _plan(self, trial: Sequence[str]) -> Trial:
         swept, overrides = self._overrides(trial)
@@ -238,15 +249,6 @@ class Planner:
             options = GlobalHydra.instance().config_loader().get_group_options(name)
             self._groups[name] = bool(options)
         return self._groups[name] and not isinstance(override.value(), dict)
-
-
-def _config_dir() -> list[str]:
-    """The option that names a folder of one's own configuration, where there is one."""
-    if not HydraConfig.initialized():
-        return []
-    sources = HydraConfig.get().runtime.config_sources
-    given = [source.path for source in sources if source.provider == "command-line"]
-    return ["--config-dir", given[0]] if given else []
 
 
 @lru_cache(maxsize=10_000)
