@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 demo: $(STAMP) ## Does mining help? On embedded data: no account, no network, about a minute
-	$(BIN)/python src/sweep.py sweeps/does_it_help.yaml dataset=digits study=demo logger=tensorboard trainer.progress=false
+	$(BIN)/python src/sweep.py sweeps/does_it_help.yaml dataset=digits study=demo --until-sure --max-seeds 12 --launcher joblib --jobs 2 logger=tensorboard trainer.progress=false
 
 train: $(STAMP) ## OHEM on MNIST
 	$(BIN)/python src/train.py

@@ -19,7 +19,7 @@ RACE = {
     "trainer.checkpoint_every": {"value": 10},
     "optimizer.lr": {"value": 0.01},
 }
-WORDS = ("--until-sure", "--care", "3", "--max-seeds", "8", "trainer.threads=1")
+WORDS = ("--until-sure", "--care", "3", "--max-seeds", "6", "trainer.threads=1")
 
 
 def outcome(runs: Path) -> dict[str, object]:
