@@ -39,3 +39,12 @@ def test_the_command_prints_the_graph_in_numbers(capsys: pytest.CaptureFixture[s
     told = {line[:20].strip(): line[20:].strip() for line in capsys.readouterr().out.splitlines()}
     assert told["circles"] == "[]"
     assert int(told["modules"]) == sum(1 for _ in (imports.SRC / "minesweep").rglob("*.py"))
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in imports.SRC.rglob("*.py")
+        if (count := imports.lines(path)) > 400
+    }
+    assert not long, f"split these: {long}"
