@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@rm -f $(VENV)/.minesweep-*
 	@touch $@
 
-demo: $(STAMP) ## Does mining help? On embedded data: no account, no network, about a minute
+demo: $(STAMP) ## Does mining help? On embedded data: no account, no network, a minute or two
 	$(BIN)/python src/sweep.py sweeps/does_it_help.yaml dataset=digits study=demo --until-sure --max-seeds 12 --launcher joblib --jobs 2 logger=tensorboard trainer.progress=false
 
 train: $(STAMP) ## OHEM on MNIST
