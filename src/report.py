@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         return of_run(options) if is_run(options.folder) else of_studies(options)
     except UserError as error:
         return tell(error)
+    except OSError as error:  # a path that cannot be read, made or written
+        return tell(UserError(f"{str(error.filename)[:200]}: {error.strerror}"))
 
 
 def tell(error: UserError) -> int:

@@ -49,14 +49,23 @@ def build_fitting(cfg: DictConfig) -> Any:
     """
     find_user_code()
     check_arguments(cfg, "miner")
-    mines = build(cfg, "miner").mines()
+    miner = build(cfg, "miner")
+    if not hasattr(miner, "mines"):
+        raise UserError(_other_kind("miner", miner, "minesweep.miners.base.Miner"))
+    mines = miner.mines()
     # By the class first: a miner may bring options that another objective does not take.
     with suppress(ImportError, AttributeError, ValueError):  # building it says what is wrong
         check_fit(cfg, mines, _locate(cfg.objective._target_).candidate)
     check_arguments(cfg)
     objective = build(cfg, "objective")
+    if not hasattr(objective, "candidate"):
+        raise UserError(_other_kind("objective", objective, "minesweep.objectives.base.Objective"))
     check_fit(cfg, mines, objective.candidate)
     return objective
+
+
+def _other_kind(group: str, made: Any, kind: str) -> str:
+    return f"{group}: its _target_ makes a {type(made).__name__}, not a subclass of {kind}"
 
 
 def check_arguments(cfg: DictConfig, within: str = "") -> None:

@@ -95,14 +95,23 @@ class Scan:
     left_out: dict[str, int]
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
+
+
 def scan(folder: Path) -> Scan:
     """Lists all runs ``folder/<study>/<run>`` and keeps what it read in ``folder/.dashboard.json``.
 
     Raises:
         UserError: There is no such folder.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; paths.runs_dir or MINESWEEP_RUNS names it")
+    if not _is_folder(folder):
+        raise UserError(
+            f"{str(folder)[:300]}: no such folder; paths.runs_dir or MINESWEEP_RUNS names it"
+        )
     known = _known(folder / CACHE)
     kept: dict[str, dict[str, Any]] = {}
     lines: list[RunLine] = []

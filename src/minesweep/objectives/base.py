@@ -26,6 +26,7 @@ from minesweep.backward.two_passes import TwoPasses, on_fewer
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
 from minesweep.miners.base import Miner, Pool
+from minesweep.objectives import contract
 from minesweep.objectives.mined import Mined, hardest
 from minesweep.objectives.selecting import Selecting
 from minesweep.words import check_word
@@ -235,10 +236,13 @@ class RowObjective(Objective):
                 f"rows alone, {error}; {self.option}=full is right for any model"
             ) from None
 
+    def _checked(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return contract.losses(self.losses(outputs, labels), self, len(labels))
+
     def _full(self, model: nn.Module, batch: Batch, miner: Miner | None, step: int) -> Outcome:
         """One pass over all n; without a miner everything is selected."""
         outputs = model(batch.inputs)
-        losses = self.losses(outputs, batch.labels)
+        losses = self._checked(outputs, batch.labels)
         scores = losses.detach()
         weights = torch.ones_like(scores) if miner is None else _select(miner, scores, batch, step)
         with torch.no_grad():
@@ -254,7 +258,7 @@ class RowObjective(Objective):
         with torch.no_grad(), still_statistics(model, again and cheaper):
             score = self.selecting.pass_over if cheaper else None
             outputs = passes.score(model, batch.inputs, n, step, score)
-            scores = self.losses(outputs, batch.labels)
+            scores = self._checked(outputs, batch.labels)
             metrics = self.metrics(outputs, batch.labels)
             details = self.details(outputs, batch.labels)
         weights = _select(miner, scores, batch, step)
@@ -262,9 +266,9 @@ class RowObjective(Objective):
         with still_statistics(model, again and not cheaper):
             part = passes.learn(model, batch.inputs, outputs, rows)
         if self.row_wise:
-            losses = _put(scores, rows, self.losses(part, batch.labels[rows]))
+            losses = _put(scores, rows, self._checked(part, batch.labels[rows]))
         else:
-            losses = self.losses(replaced(outputs, rows, part, n), batch.labels)
+            losses = self._checked(replaced(outputs, rows, part, n), batch.labels)
         loss = self.reduce(losses, weights)
         return Outcome(loss, scores, weights, metrics, details=details)
 
@@ -276,14 +280,14 @@ class RowObjective(Objective):
             inputs, labels = rows_of(batch.inputs, due, n), batch.labels[due]
             with torch.no_grad(), still_statistics(model):
                 outputs = memory.pass_over(model, inputs)
-                memory.remember(batch.rows[due], self.losses(outputs, labels), step)
+                memory.remember(batch.rows[due], self._checked(outputs, labels), step)
                 metrics = self.metrics(outputs, labels) if len(due) == n else {}
         scores = memory.losses[batch.rows]
         weights = _select(miner, scores, batch, step)
         rows = _selected(weights, miner.selected(n))
         with on_fewer(len(rows), n):
             outputs = model(rows_of(batch.inputs, rows, n))
-        part = self.losses(outputs, batch.labels[rows])
+        part = self._checked(outputs, batch.labels[rows])
         memory.remember(batch.rows[rows], part, step)
         loss = self.reduce(_put(scores, rows, part), weights)
         return Outcome(loss, scores, weights, metrics, scored=len(due))
@@ -314,9 +318,8 @@ class RowObjective(Objective):
 
 
 def _select(miner: Miner, scores: Tensor, batch: Batch, step: int) -> Tensor:
-    weights = miner.select(scores, step=step, rows=batch.rows, labels=batch.labels)
-    assert isinstance(weights, Tensor), "a miner of rows returns one tensor of weights"
-    return weights
+    selected = miner.select(scores, step=step, rows=batch.rows, labels=batch.labels)
+    return contract.weights(selected, miner, scores)
 
 
 def _put(scores: Tensor, rows: Tensor, losses: Tensor) -> Tensor:

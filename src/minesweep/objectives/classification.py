@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from minesweep.datasets.base import Split
+from minesweep.datasets.base import Data, Split
+from minesweep.miners.base import Pool
+from minesweep.objectives import contract
 from minesweep.objectives.base import RowObjective
 
 
@@ -15,6 +17,12 @@ class Classification(RowObjective):
 
     evaluates = ("loss", "accuracy")
     row_wise = True
+
+    def setup(self, model: nn.Module, pool: Pool, data: Data) -> None:
+        super().setup(model, pool, data)
+        n = min(2, pool.size)
+        some = pool.encode(torch.arange(n, device=pool.device))
+        contract.logits(some, n, data.num_classes)
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"train/accuracy": (outputs.argmax(1) == labels).double().mean()}

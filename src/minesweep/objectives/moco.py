@@ -23,6 +23,7 @@ from minesweep.evaluation.probe import (
     uniformity,
 )
 from minesweep.miners.base import Context, Miner, Pool
+from minesweep.objectives import contract
 from minesweep.objectives.base import Objective, Outcome
 from minesweep.objectives.queue import NOBODY, KeyQueue
 from minesweep.seeding import generator
@@ -162,8 +163,7 @@ class MoCo(Objective):
         weights, extra = valid.to(query.dtype), None
         if miner.active(context["step"]):
             selected = miner.select(negative.detach(), **context)
-            assert isinstance(selected, Tensor), "a miner of the queue returns one tensor"
-            weights = weights * selected
+            weights = weights * contract.weights(selected, miner, negative)
             left = negative.masked_fill(weights <= 0, -torch.inf)
             extra = miner.extend(query, self.queue.features, left, **context)
         # A weight multiplies its negative's term of the softmax's sum; that of 0 takes it out.

@@ -14,6 +14,7 @@ from minesweep.errors import UserError
 from minesweep.evaluation.missing import NAN
 from minesweep.miners.base import Context, Miner, Pool
 from minesweep.miners.in_batch import HARD, MEAN, even
+from minesweep.objectives import contract
 from minesweep.objectives.base import Objective, Outcome
 from minesweep.objectives.mined import Mined, hardest_negatives
 from minesweep.objectives.terms import Similarities, Term
@@ -223,9 +224,7 @@ def _weights(miner: Miner, scores: Tensor, context: Context) -> Mapping[str, Ten
     if not miner.active(context["step"]):
         everything = even(context["valid"], scores.dtype)
         return {MEAN: everything, HARD: everything}
-    selected = miner.select(scores, **context)
-    assert isinstance(selected, Mapping), "a miner of batch negatives returns weights by name"
-    return selected
+    return contract.named_weights(miner.select(scores, **context), miner, scores)
 
 
 def _towers(embeddings: Tensor, count: int) -> tuple[Tensor, Tensor]:

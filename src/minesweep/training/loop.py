@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from minesweep import parallel
 from minesweep.config.build import build
@@ -19,6 +20,7 @@ from minesweep.config.checks import check_labels, check_warmup
 from minesweep.datasets.base import Batch, Data, Split
 from minesweep.errors import UserError
 from minesweep.miners.base import Pool
+from minesweep.objectives import contract
 from minesweep.objectives.base import Outcome
 from minesweep.seeding import global_state, restore_globals, seed_globals
 from minesweep.tracking.journal import Row
@@ -29,6 +31,7 @@ from minesweep.training.display import Display
 from minesweep.training.distributed import GradientAccumulation, convert_model, wrap_model
 from minesweep.training.embedded import EmbeddedExamples
 from minesweep.training.folder import RunFolder
+from minesweep.training.kinds import checked, of_kind
 from minesweep.training.profile import profiler
 from minesweep.training.reference import Reference
 from minesweep.training.signals import Interrupted, Signals
@@ -57,7 +60,8 @@ class Trainer:
         device = data.train.device
         seed_globals(cfg.seed, "init")
         shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
-        self.model: nn.Module = convert_model(cfg, build(cfg, "model", **shape).to(device))
+        model = of_kind("model", build(cfg, "model", **shape), nn.Module)
+        self.model: nn.Module = convert_model(cfg, model.to(device))
         self.objective = build(cfg, "objective").to(device)
         check_labels(cfg, data.train.labels.dim(), self.objective.candidate)
         self.accumulation = GradientAccumulation(cfg, self.objective)
@@ -84,8 +88,10 @@ class Trainer:
         self.wrapped = wrap_model(cfg, self.model, self.objective)
         parameters = [*self.model.parameters(), *self.objective.parameters()]
         self.parameters = [p for p in parameters if p.requires_grad]
-        self.optimizer: torch.optim.Optimizer = build(cfg, "optimizer", params=self.parameters)
-        self.scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
+        optimizer = build(cfg, "optimizer", params=self.parameters)
+        self.optimizer = of_kind("optimizer", optimizer, torch.optim.Optimizer)
+        scheduler = build(cfg, "scheduler", optimizer=self.optimizer, steps=self.steps)
+        self.scheduler = of_kind("scheduler", scheduler, LRScheduler)
         if not check_warmup(cfg, self.steps) and cfg.trainer.progress:
             print(f"scheduler.warmup={cfg.scheduler.warmup} is longer than the {self.steps} steps")
         self.diagnostics = Diagnostics(data.train, data.num_classes, parallel.processes())
@@ -185,12 +191,13 @@ class Trainer:
     def _propose(self, step: int) -> Tensor:
         # Mining that is off proposes uniformly; its objective then selects everything.
         propose = self.miner.propose if self.miner.active(step) else self.miner.uniform
-        return propose(self.pool, step)
+        return contract.proposed(propose(self.pool, step), self.miner, self.pool)
 
     def _score(self, piece: Batch) -> Outcome:
         try:
             with self._autocast():
-                return self.objective(self.wrapped, piece, self.miner, self.step)
+                outcome = self.objective(self.wrapped, piece, self.miner, self.step)
+            return checked(outcome, self.objective)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -227,15 +234,17 @@ class Trainer:
         histograms_due = step == 1 or is_due(step, logger.histogram_every, self.steps)
         if not (validate or histograms_due or is_due(step, logger.every)):
             return
-        mined = parallel.all_reduce_mean(self.miner.metrics(step - 1))
-        outcome = replace(outcome, metrics=parallel.all_reduce_mean(outcome.metrics))
+        mined = parallel.all_reduce_mean(contract.scalars(self.miner.metrics(step - 1), self.miner))
+        metrics = contract.scalars(outcome.metrics, self.objective)
+        outcome = replace(outcome, metrics=parallel.all_reduce_mean(metrics))
         scalars = self.diagnostics.row(outcome, batch, step, mined)
         self.row = {"step": step, "lr": self.rate, **scalars}
         if validate:
             self._validate()
         row = {**self.row, **(self.validation if validate else {})}
         if histograms_due:
-            row |= histograms(outcome, self.miner.distributions(step - 1))
+            told = self.miner.distributions(step - 1)
+            row |= histograms(outcome, contract.tensors("distributions()", told, self.miner))
         tracker.log(row, self.miner.clocks())
         display.update(row)
         if histograms_due and logger.mined:
@@ -255,7 +264,7 @@ class Trainer:
         if parallel.is_first():
             metrics = self.evaluate(self.data.val, self.objective.validate)
             self.validation = {f"val/{name}": value for name, value in metrics.items()}
-            value = self.validation[self.objective.monitor]
+            value = contract.monitored(self.validation, self.objective.monitor)
             if self.best is None or value > self.best or math.isnan(self.best):
                 self.best = value
                 checkpoint.save(self.state(), self.folder.checkpoints / "best.pt")
@@ -271,13 +280,17 @@ class Trainer:
     ) -> dict[str, float]:
         """The objective's metrics of the present model on a split."""
         with self._evaluating():
-            return (by or self.objective.evaluate)(self.model, split)
+            metrics = (by or self.objective.evaluate)(self.model, split)
+        return contract.numbers(metrics, self.objective)
 
     def encode(self, rows: Tensor) -> Tensor:
         """What the objective compares, of the present model evaluated on training rows ``[m]``."""
         with self._evaluating(autocast=False):
-            inputs = (self.data.train.fetch(part).inputs for part in rows.split(2048))
-            return torch.cat([self.objective.vectors(self.model(part)) for part in inputs])
+            vectors = []
+            for part in rows.split(2048):
+                outputs = self.model(self.data.train.fetch(part).inputs)
+                vectors.append(self.objective.vectors(contract.outputs(outputs, len(part))))
+            return torch.cat(vectors)
 
     @contextmanager
     def _evaluating(self, autocast: bool = True) -> Iterator[None]:

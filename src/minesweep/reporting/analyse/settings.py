@@ -89,8 +89,13 @@ def read_settings(
         raise UserError(f"report.yaml: goal={given['goal']} is neither maximize nor minimize")
     for key, value in given.items():
         kind = KINDS.get(key, str)
-        if not isinstance(value, kind):
+        several = key == "baseline" and isinstance(value, list)  # the first that the study has
+        if not several and not isinstance(value, kind):
             raise UserError(f"report.yaml: {key}={value} must be {SAID[kind]}")
+        if several and not all(isinstance(part, dict) for part in value):
+            raise UserError(f"report.yaml: {key}={value} must be a list of mappings")
+        if key in ("group_by", "further") and not all(isinstance(x, str) and x for x in value):
+            raise UserError(f"report.yaml: {key}={value} must be a list of names")
         if key in ("at_step", "reach") and any(number(x) is None for x in given[key].values()):
             raise UserError(f"report.yaml: {key}={value} must map metrics to numbers")
     given["views"] = parse_views(given.get("views", []))
@@ -116,7 +121,10 @@ def parse_baseline(text: str) -> dict[str, Any]:
     values = {}
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
-        values[key if equals else "miner"] = yaml.safe_load(value) if equals else key
+        try:
+            values[key if equals else "miner"] = yaml.safe_load(value) if equals else key
+        except yaml.YAMLError:
+            raise UserError(f"baseline: cannot read {part.strip()}: write KEY=VALUE") from None
     return values
 
 

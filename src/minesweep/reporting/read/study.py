@@ -100,7 +100,7 @@ class _Run:
         self.summary: dict[str, float] = {}
         self.rows: list[dict[str, Any]] = []
         n, seed = self.flat.get("trainer.batch_size"), self.flat.get("seed")
-        if not isinstance(n, int) or not isinstance(seed, int) or not self.chooses("miner"):
+        if type(n) is not int or type(seed) is not int or not self.chooses("miner"):
             raise UnreadableError("config.yaml lacks seed, miner._target_ or trainer.batch_size")
         miner = self.choice("miner")
         k, ratio = self.flat.get("miner.k"), self.flat.get("miner.ratio")
