@@ -117,6 +117,9 @@ def on_digits(miner: str) -> list[str]:
     from minesweep.config.compose import compose
 
     brings = compose([f"miner={miner}"]).objective._target_
+    if brings.endswith(".Pml"):
+        pytest.importorskip("pytorch_metric_learning")
+        return ["model=embedding_mlp_256", "miner.per_class=8"]
     if brings.endswith(".Triplet"):
         return ["model=mlp", "objective.positive=hardest", "miner.per_class=8"]
     if brings.endswith(".MoCo"):

@@ -17,19 +17,14 @@ CACHED = 2**16
 """Scores that are worked on together."""
 
 
-class InBatch(Miner):
-    """Gives each anchor two sets of weights over the batch: its mean negative and its hard one.
-
-    A subclass says what hard means in :meth:`hard`. Weights of a row sum to 1, or to 0 where
-    the row has no such negative. Time and memory are O(B^2) (log B more where ranks are needed).
+class Balanced(Miner):
+    """Proposes class-balanced batches where ``per_class`` is given.
 
     Args:
         per_class: K of P x K class-balanced batches: P = B / K classes, K examples of each
             (Hermans et al., arXiv 1703.07737, section 2); None for uniform batches.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
-
-    candidate = "batch_negative"
 
     def __init__(self, per_class: int | None = None, **schedule: Any) -> None:
         super().__init__(**schedule)
@@ -70,6 +65,20 @@ class InBatch(Miner):
         order = torch.randperm(len(members), generator=draws)
         places = torch.arange(self.per_class) % len(members)
         return members[order[places].to(members.device)]
+
+
+class InBatch(Balanced):
+    """Gives each anchor two sets of weights over the batch: its mean negative and its hard one.
+
+    A subclass says what hard means in :meth:`hard`. Weights of a row sum to 1, or to 0 where
+    the row has no such negative. Time and memory are O(B^2) (log B more where ranks are needed).
+
+    Args:
+        per_class: See :class:`Balanced`.
+        **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
+    """
+
+    candidate = "batch_negative"
 
     def select(self, scores: Tensor, **context: Unpack[Context]) -> dict[str, Tensor]:
         """Weights of the mean negative and of the hard one.
