@@ -196,7 +196,7 @@ def test_what_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch, train: Train) -
         (lambda: as_pml_miner(Smooth())(vectors, labels), "a triplet has one"),
         (lambda: train("miner=pml", "dataset=digits", "objective=cross_entropy", "model=mlp",
                        "miner.per_class=8"), "objective=pml alone takes"),
-        (lambda: train("objective=pml", "objective.loss=DynamicSoftMarginLoss", "miner.k=8", *MODEL),
+        (lambda: train("objective=pml", "objective.loss=DynamicSoftMarginLoss", *MODEL),
          "DynamicSoftMarginLoss gives one loss for the whole batch"),
     ]:  # fmt: skip
         with pytest.raises(UserError, match=message) as told:
