@@ -54,20 +54,26 @@ def logits(value: Tensor, n: int, classes: int) -> None:
 
 
 def proposed(rows: Any, miner: Miner, pool: Pool) -> Tensor:
-    """The rows that a miner proposed: ``[n]`` int64, or ``[n, 2]`` if its candidates are pairs.
+    """The rows that a miner proposed, as int64.
+
+    They are ``[n]``, of pairs ``[n, 2]``, and of documents ``[n, 2 + m]``.
 
     Raises:
         UserError: They are something else, or no rows of the pool.
     """
-    name, pairs = type(miner).__name__, miner.candidate == "pair"
-    shape = "[n, 2]" if pairs else "[n]"
+    name, candidate = type(miner).__name__, miner.candidate
+    shape = {"pair": "[n, 2]", "document": "[n, 2 + m]"}.get(candidate, "[n]")
     right = isinstance(rows, Tensor) and rows.dtype == torch.int64 and rows.numel() > 0
-    if not right or rows.dim() != 1 + pairs or (pairs and rows.shape[1] != 2):
+    if (
+        not right
+        or rows.dim() != shape.count(",") + 1
+        or (candidate == "pair" and rows.shape[1] != 2)
+    ):
         raise UserError(
             f"miner {name}: propose() must return {shape} int64 rows, because its candidate is "
-            f"'{miner.candidate}', and returned {described(rows)}"
+            f"'{candidate}', and returned {described(rows)}"
         )
-    if rows.device.type == "cpu":
+    if rows.device.type == "cpu" and candidate != "document":  # documents are no rows of the pool
         low, high = (int(bound) for bound in rows.aminmax())
         if low < 0 or high >= pool.size:
             raise UserError(
