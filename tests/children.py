@@ -17,8 +17,8 @@ import pytest
 
 PROC = Path("/proc")
 PR_SET_CHILD_SUBREAPER = 36
-GRACE = 10
-"""Seconds in which a process that is about to end may do so; a healthy test waits for none."""
+GRACE = 60
+"""Seconds in which a process may end that is about to. A healthy test waits for none."""
 # Helpers of Python's and joblib's, which end with the process that they help.
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "loky.backend")
 

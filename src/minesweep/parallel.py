@@ -91,10 +91,14 @@ _runs = itertools.count()  # all processes count alike
 
 
 def _join() -> None:
-    gpus = torch.cuda.is_available() and local_rank() < torch.cuda.device_count()
+    """Joins the processes: over Gloo, and over NCCL too where each has a GPU.
+
+    A sweep may train on CPUs now and on GPUs then, so one group serves both.
+    """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.is_available() and torch.cuda.device_count() >= here
     if gpus:
         torch.cuda.set_device(local_rank())
-    # A sweep may train on CPUs now and on GPUs then.
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=COLLECTIVE_TIMEOUT)
     atexit.register(dist.destroy_process_group)
 
