@@ -165,6 +165,22 @@ def at(row: int, value: float) -> Callable[[Tensor], Tensor]:
     return change
 
 
+def flipped() -> Data:
+    data = good()
+    data.train.flipped = torch.zeros(3, dtype=torch.bool)
+    return data
+
+
+class Short(Split):
+    def fetch(self, rows: Tensor) -> Batch:
+        return super().fetch(rows[1:])
+
+
+def short_fetch() -> Data:
+    data = good()
+    return replace(data, train=Short(data.train.inputs, data.train.labels))
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "nothing": (lambda: None, r"load\(\) returned None, not a minesweep Data"),
     "a tuple": (lambda: (1, 2), r"load\(\) returned a tuple"),
@@ -252,6 +268,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: replace(good(), class_names=["a", "b"]),
         "2 class names and num_classes=3",
     ),
+    "names of another kind": (lambda: replace(good(), class_names="abc"), "class_names is a str"),
+    "names as a mapping": (
+        lambda: replace(good(), class_names={0: "a", 1: "b", 2: "c"}),
+        "class_names is a dict, not a list of names",
+    ),
+    "sparse inputs": (lambda: with_inputs(Tensor.to_sparse), "train inputs are sparse"),
+    "flips of other rows": (flipped, "train has 40 labels, and flipped is 3"),
+    "fetch of fewer": (short_fetch, r"fetch\(\) of 40 rows of the train split returns a Batch"),
     "fetch of double": (lambda: fetching(Tensor.double), r"fetch\(\) of the train split returns"),
     "fetch of NaN": (lambda: fetching(lambda x: x * torch.nan), "train inputs hold NaN"),
 }
@@ -300,6 +324,11 @@ def test_label_maps_have_checks_of_their_own(
 ) -> None:
     with pytest.raises(UserError, match=message):
         checked(maps(change))
+
+
+def test_names_of_classes_become_text() -> None:
+    assert checked(good(class_names=(0, 1, 2))).class_names == ["0", "1", "2"]
+    assert checked(good(class_names=np.array(["a", "b", "c"]))).class_names == ["a", "b", "c"]
 
 
 def test_one_class_alone_in_training_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -133,6 +134,8 @@ def test_one_class_in_a_held_out_split_is_one_class(tmp_path: Path) -> None:
         (in_splits("a/train", "a/test", "b/train"), "the folder a holds the splits test, train"),
         ({f"{s}/{n}.png": picture(n) for s in ("train", "test") for n in range(4)}, "no class fol"),
         (in_splits("trainA", "testB"), "whether testB, trainA are splits or classes"),
+        (in_splits("images/train", "masks/train"), "images, masks look like images and their"),
+        (in_splits("Images", "Annotations"), "Annotations, Images look like images and their"),
         (in_splits("train", "test", "val", "eval"), "whether eval, test, train ... are splits"),
     ],
 )
@@ -198,6 +201,25 @@ def test_a_name_written_in_two_ways_is_one_class(
     data = load(folder(tmp_path / "a", content))
     assert data.class_names == [one, "dog"]
     assert "are taken for one class" in caplog.text
+
+
+def test_links_to_nothing_pipes_and_names_of_other_encodings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder(tmp_path / "a", animals())
+    (path / "cat" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(path / "dog" / "pipe.png")
+    odd = os.path.join(os.fsencode(path), b"caf\xe9")
+    os.mkdir(odd)
+    for number in range(9):
+        with open(os.path.join(odd, b"\xff%d.png" % number), "wb") as file:
+            file.write(picture(400 + number))
+    data = load(path)
+    assert data.class_names == ["café", *NAMES] or data.class_names == sorted(["café", *NAMES])
+    assert sum(sizes(data)) == 39
+    assert "left out 2 broken links and pipes" in caplog.text
+    assert data.fingerprint() == load(path).fingerprint()
+    print(data.describe().encode())
 
 
 def test_names_that_differ_in_case_are_two_classes_and_told(
@@ -388,6 +410,17 @@ def test_lists_of_nothing_stop_the_run(text: str, message: str, tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["train_test_split.txt", "splits.json", "train.json", "split.csv", "test.npy"]
+)
+def test_splits_in_a_form_that_is_not_read_stop_the_run(name: str, tmp_path: Path) -> None:
+    path = folder(tmp_path / "a", animals() | {name: b"1 0\n2 1\n"})
+    with pytest.raises(UserError, match="seems to say the splits, in a form that is not read"):
+        load(path)
+    (path / name).rename(path / "training_notes.txt")
+    assert sum(sizes(load(path))) == 30
+
+
 def test_two_lists_of_one_split_are_refused(tmp_path: Path) -> None:
     both = {
         name: listed("{c}/{f}.png", range(3)).encode() for name in ("test.txt", "test_list.txt")
@@ -467,6 +500,15 @@ def test_values_of_no_known_scale_are_refused(values: np.ndarray) -> None:
     content = saved(Image.fromarray(values.astype(np.float32)), "TIFF")
     with pytest.raises(ValueError, match="have no known scale: save it with 8 or 16 bits"):
         square(content, 16)
+
+
+def test_broken_marks_of_the_camera_change_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    content = saved(Image.open(io.BytesIO(picture(5, size=(16, 16)))), "JPEG", exif=exif)
+    broken = content.replace(b"MM\x00*", b"MM\x00!").replace(b"II*\x00", b"II!\x00")
+    assert broken != content
+    assert np.array_equal(square(broken, 16), square(content, 16))
 
 
 def test_one_bit_and_cmyk_are_what_they_show() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 import zipfile
 from collections import Counter
@@ -10,8 +9,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from minesweep.errors import UserError
-
-log = logging.getLogger(__name__)
 
 METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 96: "JPEG", 98: "PPMd"}
 """Packing methods that some tools write; Python reads 0, 8, 12 and 14, and newer ones 93."""
@@ -32,6 +29,7 @@ class Archive:
 
     Attributes:
         members: Every file by its path with ``/`` between the parts; ``./`` is dropped.
+        code_page: Of the names that are not marked as Unicode, as it seems.
         outside: Names of members that point out of the archive; they are no members.
 
     Raises:
@@ -51,8 +49,7 @@ class Archive:
         self.outside: list[str] = []
         infos = self._zip.infolist()
         page = _code_page([info.orig_filename for info in infos if _is_legacy(info)])
-        if page not in ("ascii", "utf-8", "cp437"):
-            log.warning("%s: names are in a legacy code page, read as %s", path, page)
+        self.code_page = page
         for info in infos:
             name = info.orig_filename
             if _is_legacy(info):

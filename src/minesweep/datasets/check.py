@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minesweep.datasets.base import Data, Split
+from minesweep.datasets.base import Batch, Data, Split
 from minesweep.datasets.pairs import SentencePairs
 from minesweep.errors import UserError
 
@@ -41,7 +41,10 @@ def checked(data: Any) -> Data:
         raise UserError(f"dataset: load() returned {_kind(data)}, not a minesweep Data")
     if not isinstance(data.num_classes, Integral) or isinstance(data.num_classes, bool):
         raise UserError(f"dataset: num_classes is {data.num_classes!r}, not a whole number")
-    data = replace(data, num_classes=int(data.num_classes))
+    names = data.class_names
+    if not isinstance(names, Sequence | np.ndarray) or isinstance(names, str):
+        raise UserError(f"dataset: class_names is {_kind(names)}, not a list of names")
+    data = replace(data, num_classes=int(data.num_classes), class_names=[str(n) for n in names])
     done: dict[int, Split] = {}
     for part in PARTS:
         split = getattr(data, part)
@@ -94,6 +97,9 @@ def _check_split(part: str, split: Any, data: Data) -> Split:
         count = len(inputs) if inputs.ndim else 0
         raise UserError(f"dataset: {part} has {count} inputs and {len(labels)} labels")
     inputs = _numbers(part, inputs)
+    if split.flipped is not None and split.flipped.shape != labels.shape[:1]:
+        shape = _times(split.flipped.shape)
+        raise UserError(f"dataset: {part} has {len(labels)} labels, and flipped is {shape}")
     return replace(split, inputs=inputs, labels=_labels(part, labels, data, inputs))
 
 
@@ -113,6 +119,8 @@ def _tensor(what: str, values: Any) -> Tensor:
 def _numbers(part: str, inputs: Tensor) -> Tensor:
     """Inputs of a type that layers take: tokens stay, other numbers become float32."""
     kind = str(inputs.dtype).removeprefix("torch.")
+    if inputs.layout != torch.strided:
+        raise UserError(f"dataset: {part} inputs are sparse: give to_dense() of them")
     if inputs.is_complex():
         raise UserError(f"dataset: {part} inputs are {kind}: give real and imaginary parts apart")
     if inputs.dtype == torch.uint8 and inputs.ndim > 2:
@@ -141,7 +149,13 @@ def _check_finite(part: str, inputs: Tensor) -> None:
 def _check_fetched(part: str, split: Split, count: int) -> None:
     """Looks at some examples of a split that makes them itself."""
     rows = torch.linspace(0, count - 1, min(count, SAMPLE)).long().to(split.device)
-    inputs = split.fetch(rows).inputs
+    batch = split.fetch(rows)
+    if not isinstance(batch, Batch) or len(batch.labels) != len(rows):
+        raise UserError(
+            f"dataset: fetch() of {len(rows)} rows of the {part} split returns "
+            f"{_kind(batch)}, not a Batch with a label for each"
+        )
+    inputs = batch.inputs
     if not isinstance(inputs, Tensor):
         return
     if inputs.dtype in (torch.float64, torch.uint8):

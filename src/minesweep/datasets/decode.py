@@ -82,8 +82,16 @@ def square(content: bytes, side: int) -> np.ndarray:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         # A JPEG is decoded at an eighth, a quarter or a half where that is large enough.
         image.draft("RGB", (side, side))
-        ImageOps.exif_transpose(image, in_place=True)
+        _upright(image)
         return central_square(as_rgb(image), side)
+
+
+def _upright(image: Image.Image) -> None:
+    image.load()  # what is damaged in the image itself is damaged
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except UNREADABLE:
+        return  # broken marks of the camera; viewers show the image as it lies
 
 
 def central_square(rgb: Image.Image, side: int) -> np.ndarray:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
 from minesweep.datasets.decode import Place
-from minesweep.datasets.layout import PARTS, Layout, read_layout
+from minesweep.datasets.layout import PARTS, Layout, class_name, read_layout
 from minesweep.datasets.prepare import deal
-from minesweep.datasets.split_lists import find_lists, read_lists
+from minesweep.datasets.split_lists import check_unread, find_lists, read_lists
 from minesweep.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ def list_images(
             or lists that contradict each other.
     """
     place, left_out = Place(path), set(without)
-    images, lists = _files(place)
+    images, lists, others = _files(place)
     layout = read_layout(path, images)
     _tell(path, "images in no class folder", [str(file) for file in layout.loose])
     classes = {file: name for file, name in layout.classes.items() if name not in left_out}
@@ -97,6 +96,8 @@ def list_images(
     elif lists:
         keys = {file: layout.keys[file] for file in classes}
         given = read_lists(place, lists, keys, left_out)
+    elif not given:
+        check_unread(path, others)
     wanted = [given.get(file, "") for file in classes]
     splits = deal(list(classes.values()), wanted, val_share, test_share, split_seed)
     unlisted = [str(file) for file, part in zip(classes, splits, strict=True) if not part]
@@ -114,14 +115,18 @@ def list_images(
     return Listing(place, class_names, names, labels, _contents(place, layout, classes))
 
 
-def _files(place: Place) -> tuple[list[PurePosixPath], dict[str, PurePath]]:
-    """All images in the order of their paths, and the lists of splits by split."""
+def _files(
+    place: Place,
+) -> tuple[list[PurePosixPath], dict[str, PurePath], list[PurePosixPath]]:
+    """All images in the order of their paths, the lists of splits by split, and other files."""
     archive = place.archive
     names = list(archive.members) if archive else _of_folder(place.path)
     if archive:
         # Nothing is unpacked, so these could do no harm; but they name no class either.
         outside = sorted(archive.outside)
         _tell(place.path, "entries that point out of the archive", outside)
+        if archive.code_page not in ("ascii", "utf-8", "cp437"):
+            log.warning("%s: names are in the code page %s", place.path, archive.code_page)
     files: list[PurePosixPath] = []
     system: list[PurePosixPath] = []
     for path in sorted(map(PurePosixPath, names)):
@@ -133,9 +138,10 @@ def _files(place: Place) -> tuple[list[PurePosixPath], dict[str, PurePath]]:
         raise UserError(f"{place.path} holds no images; known are {', '.join(sorted(SUFFIXES))}")
     folders = {file.parent for file in images}
     lists = find_lists(place.path, [file for file in files if file.parent not in folders])
-    others = [str(f) for f in files if f.suffix.lower() not in SUFFIXES and f not in lists.values()]
-    _tell(place.path, "files that are no images", others)
-    return images, lists
+    known = {*images, *lists.values()}
+    others = [file for file in files if file not in known]
+    _tell(place.path, "files that are no images", [str(file) for file in others])
+    return images, lists, others
 
 
 def _is_system(part: str) -> bool:
@@ -144,26 +150,31 @@ def _is_system(part: str) -> bool:
 
 def _of_folder(root: Path) -> list[str]:
     found, seen = [], set()
-    for folder, below, files in os.walk(root, followlinks=True):
+    for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         below.sort()
-        if not files and not below and not _is_system(Path(folder).name):
+        if not names and not below and not _is_system(Path(folder).name):
             log.warning("%s: an empty folder, left out", folder)
-        found += [(Path(folder) / file).relative_to(root).as_posix() for file in files]
-    return found
+        found += [Path(folder) / name for name in names]
+    lost = [str(path.relative_to(root)) for path in found if not path.is_file()]
+    _tell(root, "broken links and pipes", lost)
+    return [path.relative_to(root).as_posix() for path in found if path.is_file()]
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed may hold a class."""
+    raise UserError(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def _tell_of_names(path: Path, layout: Layout, class_names: Sequence[str]) -> None:
     """Warns of folders that were taken for one class, and of classes of nearly one name."""
     folders: dict[str, set[str]] = {}
     for file, name in layout.classes.items():
-        written = {
-            part for part in file.parts if unicodedata.normalize("NFC", part).strip() == name
-        }
+        written = {part for part in file.parts if class_name(part) == name}
         folders.setdefault(name, set()).update(written)
     alike = [name for name, written in folders.items() if len(written) > 1]
     if alike:
@@ -186,15 +197,19 @@ def _contents(place: Place, layout: Layout, classes: dict[PurePosixPath, str]) -
     sizes = [place.size(str(file)) for file in classes]
     deep = sum(sizes) <= MOST_BYTES
     for (file, name), size in zip(classes.items(), sizes, strict=True):
-        digest.update(f"{name}\t{layout.keys[file]}\t{size}".encode())
+        digest.update(f"{name}\t{layout.keys[file]}\t{size}".encode(errors="surrogateescape"))
         if archive:
             digest.update(b"%d" % archive.members[str(file)].CRC)
         elif deep:
-            digest.update(b"%d" % zlib.crc32(place.read(str(file))))
+            try:
+                digest.update(b"%d" % zlib.crc32(place.read(str(file))))
+            except OSError:
+                digest.update(b"unreadable")
     return digest.hexdigest()[:16]
 
 
 def _tell(where: Path, what: str, names: Sequence[str]) -> None:
     """One warning for all of a kind, with their number and the first of them."""
     if names:
-        log.warning("%s: left out %d %s, e.g. %s", where, len(names), what, names[0])
+        first = names[0].encode(errors="surrogateescape").decode(errors="replace")
+        log.warning("%s: left out %d %s, e.g. %s", where, len(names), what, first)

@@ -27,6 +27,11 @@ NEUTRAL = {
     *("set", "sets", "data", "dataset", "image", "images", "img", "imgs", "folder", "split"),
     *("list", "files", "file", "names", "paths", "labels", "index", "ids", "annotations"),
 }
+NO_CLASS = {
+    *("image", "images", "img", "imgs", "label", "labels", "mask", "masks", "annotation"),
+    *("annotations", "gt", "groundtruth", "segmentation", "segmentations", "jpegs", "pngs"),
+}
+"""Words of folders that hold images and what is to be seen in them."""
 UNLABELLED = ("pred", "unlabel", "sample", "extra", "annotation", "mask", "submission")
 """Beginnings of folders beside splits that hold no class."""
 
@@ -85,9 +90,19 @@ class Layout:
             self.loose.append(file)
             return
         # A name with a space before or after, or in another Unicode form, is the same name.
-        name = unicodedata.normalize("NFC", file.parts[depth]).strip()
+        name = class_name(file.parts[depth])
         self.classes[file] = name
         self.keys[file] = "/".join((name, *file.parts[rest or depth + 1 :]))
+
+
+def class_name(folder: str) -> str:
+    """A folder's name as that of a class: normalised, without spaces around, as Unicode."""
+    raw = folder.encode(errors="surrogateescape")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:  # a name of another time
+        text = raw.decode("latin-1")
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def read_layout(path: Path, images: Sequence[PurePosixPath]) -> Layout:
@@ -102,6 +117,11 @@ def read_layout(path: Path, images: Sequence[PurePosixPath]) -> Layout:
     """
     depth = _common_folders(images)
     tops = _children(images, depth)
+    if len(tops) > 1 and all(set(words_of(top)) <= NO_CLASS for top in tops):
+        raise UserError(
+            f"{path}: the folders {_names(tops)} look like images and their annotations: set "
+            "dataset.path to a folder that holds a folder for each class"
+        )
     splits = _splits(path, tops)
     if splits:
         return _below_splits(path, images, depth, splits)

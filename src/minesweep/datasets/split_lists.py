@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath, PurePosixPath
 
 from minesweep.datasets.decode import Place
 from minesweep.datasets.encoding import text_of
-from minesweep.datasets.layout import NEUTRAL, split_word
+from minesweep.datasets.layout import NEUTRAL, split_word, words_of
 from minesweep.errors import UserError
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".txt", ".lst", ".list", ".csv", ".tsv")
+OTHERS = (".json", ".jsonl", ".yaml", ".yml", ".xml", ".mat", ".npy", ".npz", ".pkl", ".parquet")
+"""Endings of files that may say splits too, in forms that are not read."""
 HEADERS = ("file", "image", "path", "name", "id", "img")
 """Words of a first line that names columns."""
 
@@ -38,6 +40,21 @@ def find_lists(path: object, files: Sequence[PurePath]) -> dict[str, PurePath]:
             raise UserError(f"{path} has two lists of the {split} split: {lists[split]} and {file}")
         lists[split] = file
     return lists
+
+
+def check_unread(path: object, files: Iterable[PurePath]) -> None:
+    """Raises a UserError if a file seems to say the splits, and is none of the lists.
+
+    Otherwise its test images would be dealt at random, and trained on.
+    """
+    for file in files:
+        words = set(words_of(file.stem)) - (NEUTRAL - {"split"})
+        splits = {word for word in words if word.startswith("split") or split_word(word)}
+        if splits and splits == words and file.suffix.lower() in SUFFIXES + OTHERS:
+            raise UserError(
+                f"{path}: {file} seems to say the splits, in a form that is not read: write "
+                "train.txt and test.txt with a line for each image, or rename it"
+            )
 
 
 def split_of(word: str) -> str | None:
