@@ -1,1 +1,1 @@
-"""What embeddings are worth: plain functions of tensors, called where objectives evaluate."""
+"""The quality of embeddings: plain functions of tensors that objectives call."""

@@ -1,7 +1,7 @@
 """How much do frozen features tell about classes that the training never saw?
 
-The k-nearest-neighbours classifier and the linear classifier by which self-supervised encoders
-are compared, and the two properties of features on the sphere that contrastive losses strive for.
+A k-nearest-neighbours and a linear classifier compare self-supervised encoders. Alignment and
+uniformity are the two properties on the sphere that contrastive losses optimise.
 """
 
 from __future__ import annotations

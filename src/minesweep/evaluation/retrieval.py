@@ -2,12 +2,12 @@
 
 Precision@1, R-precision, MAP@R and NMI as in Musgrave, Belongie and Lim, "A Metric Learning
 Reality Check" (arXiv 2003.08505, section 3.2), and as in ``AccuracyCalculator`` of
-pytorch-metric-learning 2.9: a query is compared with all other rows, never with itself, and a row
-that is alone in its class is no query (but it is among the others, and it is clustered).
+pytorch-metric-learning 2.9. A query is compared with all other rows, never with itself. A row that
+is alone in its class is no query, but it is compared and clustered.
 
 Distances are those of float64 differences, whatever offset or outliers the embeddings have. A
-matrix product ranks first: for x and y around their median, u the unit round-off and d the
-dimension, its error is at most A (|x| + |y|)^2 with A = (2 d + 16) u (Higham, Accuracy and
+matrix product ranks first. Its error is at most A (|x| + |y|)^2 for x and y around their median,
+with A = (2 d + 16) u. Here u is the unit round-off and d the dimension (Higham, Accuracy and
 Stability of Numerical Algorithms, 2nd ed., section 3.1). A query whose ranks these errors could
 change is ranked once more by differences.
 

@@ -15,8 +15,8 @@ def draw_rows(labels: Tensor, count: int, seed: int, purpose: str) -> Tensor:
     """Draws rows without replacement; every row has the same chance.
 
     A class of N_c of the N rows gets ``count * N_c / N`` of the rows drawn, rounded up or down.
-    Classes that would get fewer than :data:`FEW` are drawn as one class: otherwise a class would
-    never get a second row, and there would be no pairs within a class.
+    Classes that would get fewer than :data:`FEW` are drawn as one class. Otherwise no class would
+    get a second row, and there would be no pairs within a class.
 
     Args:
         labels: ``[N]`` integers.

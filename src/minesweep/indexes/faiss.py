@@ -27,12 +27,12 @@ _ANY_DIM, _LARGEST_DIM = 1024, 2**17
 class Factory(Index):
     """An index of FAISS: ``Flat``, ``IVF256,Flat``, ``HNSW16``, ``PQ16``, ``LSH`` ...
 
-    FAISS knows no classes. Where the index type takes a selector, a class that is large is left
-    out inside the search; elsewhere more than k neighbours are asked for, and those of the same
-    class left out after it. For rows that find fewer than k so, neighbours, lists to probe
-    (``nprobe``) or nodes to visit (``efSearch``) grow fourfold, once; rows that still find fewer
-    are searched exactly, which then costs less than more of the same. What is found is ranked by
-    true distances. FAISS runs on the CPU here, with torch's number of threads.
+    FAISS knows no classes. If the index type takes a selector, a large class is left out inside the
+    search. Otherwise the search asks for more than k neighbours, and leaves out those of the same
+    class. For rows that find fewer than k, neighbours, ``nprobe`` or ``efSearch`` grow fourfold,
+    once. Rows that still find fewer are searched exactly, which costs less than another round. What
+    is found is ranked by true distances. FAISS runs on the CPU here, with torch's number of
+    threads.
 
     Args:
         factory: FAISS' description of the index.

@@ -1,8 +1,8 @@
 """The groups of points that hold the k best, found by blocked matrix products and proved.
 
-The k least of many numbers lie in the k groups of least minimum. So the many distances are
-reduced to one number a group while they are still in the cache, and only the points of the few
-best groups are looked at one by one, with distances worked out from differences.
+The k least of many numbers lie in the k groups of least minimum. So the distances are reduced to
+one number a group while they are in the cache. Only the points of the few best groups are compared
+one by one, by differences.
 
 A product has rounding errors. What is reduced is therefore no distance but a bound on it that
 the errors cannot break: with x and y centred, u the unit round-off and d the dimension,

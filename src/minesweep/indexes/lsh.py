@@ -19,14 +19,14 @@ class Lsh(Index):
 
     Two points at the angle t, seen from the mean of all, differ in a bit with probability t / pi
     (Charikar, STOC 2002, section 3). Negatives are the points of other classes with the fewest
-    bits different, positives those of the own class with the most; both are ranked by true
+    different bits. Positives are those of the own class with the most. Both are ranked by true
     distances. Hyperplanes are orthogonal in blocks of the dimension (Ji et al., "Super-Bit
     Locality-Sensitive Hashing", NIPS 2012): the same expectation with less variance.
 
     Codes are compared one with all, by FAISS. Buckets in several tables with several probes were
-    measured and left out: at 50,000 points of 64 dimensions in 100 classes, 16 tables of 14 bits
-    had to rank a third of all points for a recall@32 of 0.86, which alone takes seven times as
-    long as exact search.
+    measured and left out. At 50,000 points of 64 dimensions in 100 classes, 16 tables of 14 bits
+    had to rank a third of all points. Their recall@32 was 0.86, and the ranking alone took seven
+    times as long as exact search.
 
     Args:
         n_bits: Bits of a code, a multiple of 8.

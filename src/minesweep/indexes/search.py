@@ -14,8 +14,8 @@ class ExactSearch:
 
     Blocked matrix products with the own class masked inside the search (:mod:`.grouped`); nearest
     points in three dimensions or fewer, where they are many, by k-d trees (:mod:`.trees`). A row
-    whose answer these cannot prove (more points are equally far, to rounding, than there is room
-    for) is searched once more by differences (:mod:`.direct`).
+    whose answer these cannot prove is searched once more by differences (:mod:`.direct`): too many
+    points are equally far, to rounding.
 
     Args:
         points: ``[n, d]``, class by class.

@@ -19,7 +19,7 @@ class Band(InBatch):
     come first, ranks are counted among the negatives that they leave.
 
     Args:
-        range_min: How many of the closest are passed over.
+        range_min: How many of the closest are left out.
         range_max: Ranks end before this one; None for the farthest.
         relative_margin: The cosine is at most the positive's less this share of its size
             (TopK-PercPos of NV-Retriever, arXiv 2407.15831); None for off.

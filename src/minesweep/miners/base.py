@@ -1,10 +1,10 @@
 """The contract of a miner: *propose*, *score*, *select*.
 
-A training step decides what the update learns from at two points. Before the forward pass
-a miner **proposes** candidates that are worth scoring; the objective **scores** them with
-the model; afterwards the miner **selects** those that the update learns from. A candidate
-is an example, a pixel, a pair, a negative in the batch or a negative in the queue. How each system
-fits the four hooks of :class:`Miner`:
+A training step decides what the update learns from at two points. Before the forward pass a miner
+**proposes** candidates that are worth scoring. The objective **scores** them with the model. Then
+the miner **selects** those that the update learns from. A candidate is an example, a pixel, a pair,
+a negative in the batch or a negative in the queue. How each system fits the four hooks of
+:class:`Miner`:
 
 =====================  ==============  ===============================  ============================
 miner                  candidate       propose                          select
@@ -26,26 +26,24 @@ MoCHi                  queue_negative  uniform batch of n (default)     all; ``e
                                                                         of each query's top N
 =====================  ==============  ===============================  ============================
 
-Pairs are known before the forward pass, so an index miner does its work in ``propose`` (its
-index and embeddings are buffers, its refresh depends on ``step`` alone). Negatives in the
-batch or in the queue exist only once the encoder has run, so their miners work in
-``select`` (a similarity matrix goes in, weights of the same shape come out; ``valid`` masks
-known duplicates and the query's own image, ``positive`` carries each query's positive) and
-``extend``. Weights, not indices, because a mean negative and a closest negative are
-both weights over the same scores.
+Pairs are known before the forward pass, so an index miner does its work in ``propose``. Its index
+and embeddings are buffers, and its refresh depends on ``step`` alone. Negatives in the batch or in
+the queue exist only after the encoder ran, so their miners work in ``select`` and ``extend``. A
+similarity matrix goes in, and weights of the same shape come out. ``valid`` masks known duplicates
+and the query's own image; ``positive`` holds each query's positive. Weights, not indices, because a
+mean negative and a closest negative are both weights over the same scores.
 
 Miners of examples mine pixels too: their scores are then ``[n, H, W]``, and ``valid`` is False
 where a pixel has no label.
 
-Chance is stateless: :meth:`Miner.generator` gives the generator of (seed, purpose, step), so
-a resumed run draws what the undisturbed one would have drawn, and what a step draws does not
-depend on the miner beside it. Whatever else a miner remembers is a buffer of fixed size.
+Chance is stateless: :meth:`Miner.generator` gives the generator of (seed, purpose, step). So a
+resumed run draws what an undisturbed one draws, whatever other parts draw. Whatever else a miner
+remembers is a buffer of fixed size.
 
-What a miner has to tell goes three ways, each asked for at logged steps alone:
-:meth:`Miner.metrics` (scalars) and :meth:`Miner.distributions` (values to make a histogram of)
-become part of the journal's row, so they follow from buffers and the step, and a resumed run
-tells the same; :meth:`Miner.clocks` (measured times) goes to ``timing.jsonl``, which may differ
-from run to run.
+A miner reports in three ways, at logged steps alone. :meth:`Miner.metrics` (scalars) and
+:meth:`Miner.distributions` (values of a histogram) become part of the journal's row. They follow
+from buffers and the step, so a resumed run reports the same. :meth:`Miner.clocks` (measured times)
+goes to ``timing.jsonl``, which may differ from run to run.
 """
 
 from __future__ import annotations
@@ -263,8 +261,8 @@ def uniform_batch(pool: Pool, step: int) -> Tensor:
 
     An epoch is ``size // batch_size`` full batches of one permutation; the remainder sits out
     until the next. Depends on the seed and the step alone, so all miners see the same batches.
-    With a bucket of m, each m batches of an epoch are sorted by length and dealt anew, so that
-    a batch holds examples of like length.
+    With a bucket of m, each m batches of an epoch are sorted by length and dealt again. Then a
+    batch holds examples of similar length.
     """
     n, per_epoch = pool.batch_size, pool.size // pool.batch_size
     epoch, position = divmod(step, per_epoch)

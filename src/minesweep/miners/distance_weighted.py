@@ -14,15 +14,14 @@ from minesweep.miners.in_batch import InBatch, hardest
 class DistanceWeighted(InBatch):
     """Learns from the mean negative and one drawn with chance ``1 / q(distance)``.
 
-    Points spread evenly on a sphere of many dimensions are nearly all about sqrt(2) apart, the
-    density of their distances being q; the inverse of q draws evenly from near to far
-    (Wu et al., "Sampling Matters in Deep Embedding Learning", arXiv 1706.07567, section 4).
+    Points spread evenly on a sphere of many dimensions are nearly all about sqrt(2) apart; q is the
+    density of their distances. The inverse of q draws evenly from near to far (Wu et al., "Sampling
+    Matters in Deep Embedding Learning", arXiv 1706.07567, section 4).
 
     Args:
         cutoff: Smaller distances count as this one (the paper's lambda), against noisy gradients.
-        nonzero_loss_cutoff: Negatives at this distance or beyond are not drawn; an anchor that
-            has no others learns from its mean negative alone (the authors' code draws one
-            uniformly there).
+        nonzero_loss_cutoff: Negatives at this distance or beyond are not drawn. An anchor without
+            others learns from its mean negative alone; the authors' code draws one uniformly there.
         per_class: See :class:`~minesweep.miners.in_batch.InBatch`.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """

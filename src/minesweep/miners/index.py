@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 MINES = ("positives", "negatives", "both")
 CHUNK = 8192
 PATIENCE = 2.0
-"""Seconds of encoding after which progress is told, and again."""
+"""Seconds of encoding between two lines of progress."""
 
 
 class IndexPairs(Random):
     """Pairs mined over embeddings that are refreshed every ``refresh`` steps.
 
-    The first rows of the pairs are a uniform batch, as with random pairs; each is paired with one
+    The first rows of the pairs are a uniform batch, as with random pairs. Each is paired with one
     of its k furthest positives or nearest negatives, drawn evenly. An anchor without such a
     neighbour (alone in its class, or none found) is paired at random.
 

@@ -18,9 +18,9 @@ class Ohem(Miner):
     Args:
         k: How many are selected; wins over ``ratio``.
         ratio: k / n, where ``k`` is None.
-        skip_hardest: Share of the n that is passed over at the hard end, in [0, 1): the
-            selection is then the window of ranks ``[skip_hardest * n, skip_hardest * n + k)``,
-            a guard against wrong labels, whose losses are the highest.
+        skip_hardest: Share of the n that is left out at the hard end, in [0, 1). The selection is
+            the window of ranks ``[skip_hardest * n, skip_hardest * n + k)``. It guards against
+            wrong labels, whose losses are the highest.
         per: Of pixels: whether n are those of the ``batch`` or of each ``image``. Pixels without a
             label are not counted.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.

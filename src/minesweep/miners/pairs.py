@@ -55,10 +55,9 @@ class Random(Miner):
 
     Args:
         positives: Share of the pairs that are of one class, in [0, 1]: then no row is paired
-            with itself. None pairs the batch with one permutation of itself, as
-            yuhongsun96/Hard-Negative-Mining-with-LSH-KNN, ``utils.rand_pairs``, does with the
-            whole data set: the share is what chance makes it, and a row can meet itself, which
-            counts as a positive pair.
+            with itself. None pairs the batch with a permutation of itself, as ``utils.rand_pairs``
+            of yuhongsun96/Hard-Negative-Mining-with-LSH-KNN does with the data set. Then chance
+            decides the share. A row that meets itself counts as a positive pair.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """
 

@@ -137,8 +137,8 @@ def make(
 def as_pml_miner(miner: InBatch) -> Any:
     """One of our miners of negatives in the batch as a miner of pytorch-metric-learning.
 
-    For each anchor and each of its positives it gives the hard negative that our miner selects,
-    by cosine: triplets ``(anchors, positives, negatives)`` for any loss of PML. A positive for
+    For each anchor and each of its positives it gives the hard negative that our miner selects by
+    cosine. The triplets ``(anchors, positives, negatives)`` suit any loss of PML. A positive for
     which the miner finds no negative gives no triplet. Each call is a step of its own.
 
     Args:

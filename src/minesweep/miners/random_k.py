@@ -16,9 +16,9 @@ from minesweep.sizes import chosen_k
 class RandomK(Miner):
     """Learns from k of n examples drawn at random: the control of every claim about mining.
 
-    The draw needs no scores, so it is made before the forward pass and the other n - k are
-    never scored: its cost is that of a uniform batch of k, of which it is a sample. Pixels are
-    drawn after the forward pass, which makes all of an image's pixels at once.
+    The draw needs no scores, so it is made before the forward pass. The other n - k are never
+    scored: the cost is that of a uniform batch of k. Pixels are drawn after the forward pass, which
+    makes all of an image's pixels at once.
 
     Args:
         k: How many are drawn; wins over ``ratio``.

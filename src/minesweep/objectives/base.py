@@ -70,8 +70,8 @@ class Outcome:
 class Objective(nn.Module):
     """Scores candidates. Subclass it, or :class:`RowObjective` where a candidate is a row.
 
-    What an objective learns or remembers (a proxy, a queue, a momentum encoder) is a parameter
-    or a buffer, so that it is trained and checkpointed with the model.
+    Keep what an objective learns or remembers (a proxy, a queue, a momentum encoder) in parameters
+    and buffers. Then it is trained and checkpointed with the model.
     """
 
     candidate: ClassVar[str] = "example"
@@ -85,9 +85,8 @@ class Objective(nn.Module):
     are ``[views, n, ...]`` if more than one."""
 
     separable: ClassVar[bool] = False
-    """Whether a batch may be scored in parts, on several processes or one after the other, with
-    the same result: false where what is selected from a part differs from what is selected from
-    the whole."""
+    """Whether a batch may be scored in parts, on several processes or one after the other. It is
+    false where a part gives another selection than the whole."""
 
     evaluates: ClassVar[tuple[str, ...]]
     """Names that :meth:`validate` returns. A sweep's metric is checked against them; optional."""
@@ -142,8 +141,8 @@ class Objective(nn.Module):
     def validate(self, model: nn.Module, split: Split) -> dict[str, float]:
         """:meth:`evaluate` on the validation split.
 
-        Override it where something that the evaluation of other splits needs (a threshold) is
-        chosen there; it is a buffer, and so belongs to the checkpoint.
+        Override it to choose something on validation data that other splits need, such as a
+        threshold. Keep it in a buffer, so that it belongs to the checkpoint.
         """
         return self.evaluate(model, split)
 
@@ -153,15 +152,15 @@ class RowObjective(Objective):
 
     Args:
         reduction: Over the selected losses: ``mean`` divides their sum by their number k,
-            ``sum_over_n`` by the number scored n, ``sum`` by nothing (then the step size
-            grows with k).
+            ``sum_over_n`` by the number scored n. ``sum`` divides by nothing, so the step size
+            grows with k.
         backward: How the update learns from k of n. ``full``: through a graph of all n. ``rows``:
             score n without a graph, then learn from k without computing anything dear again (see
             :mod:`minesweep.backward.two_passes`); the gradient is that of ``full``. ``again``:
-            score n, then forward k again; BatchNorm then takes its batch statistics from the k,
-            and its running statistics move once, by the n (by the k if ``selecting`` makes the
-            scoring pass another one than that of training). ``auto``: the cheapest by counted
-            operations; ``again`` only where layers rule ``rows`` out.
+            score n, then forward k again. BatchNorm takes its batch statistics from the k. Its
+            running statistics move once, by the n, or by the k if ``selecting`` changes the scoring
+            pass. ``auto``: the cheapest by counted operations; ``again`` only where layers rule
+            ``rows`` out.
         selecting: Of ``again``: settings of :class:`~minesweep.objectives.selecting.Selecting`.
     """
 
@@ -217,7 +216,7 @@ class RowObjective(Objective):
             return total
         if self.reduction == "sum_over_n":
             return total / len(losses)
-        # Where chance selects nothing the loss is 0, not 0 / 0.
+        # If chance selects nothing, the loss is 0 and not 0 / 0.
         return total / weights.sum().clamp(min=1)
 
     def forward(self, model: nn.Module, batch: Batch, miner: Miner, step: int) -> Outcome:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PLATEAU, IDLE, VIOLATED, UNMET = "plateau", "idle", "violated", "unmet"
 LONG = 50
-"""Steps in a row after which an alarm is told."""
+"""Steps in a row after which an alarm is logged."""
 NEARLY = 0.01
 """The loss is at the plateau where it is within 1 % of it."""
 TOO_MANY = 0.1
@@ -62,12 +62,10 @@ class Contrastive(RowObjective):
     The loss of a pair at distance d is ``max(0, d - positive_margin)^power`` where its rows are
     of one class and ``max(0, margin - d)^power`` where they are not.
 
-    ``distance=euclidean power=2`` is that of Hadsell et al., "Dimensionality Reduction by
-    Learning an Invariant Mapping", CVPR 2006, eq. 4, without its factor 1/2;
-    ``distance=squared_euclidean power=2 margin=50`` that of
-    yuhongsun96/Hard-Negative-Mining-with-LSH-KNN (d^4 and (50 - d^2)^2 of the Euclidean d, so a
-    Euclidean margin of 7.07); ``distance=euclidean normalize=true power=1`` is the
-    ContrastiveLoss of pytorch-metric-learning.
+    ``distance=euclidean power=2`` is the loss of Hadsell et al. (CVPR 2006, eq. 4) without its
+    factor 1/2. ``distance=squared_euclidean power=2 margin=50`` is that of
+    yuhongsun96/Hard-Negative-Mining-with-LSH-KNN: d^4 and (50 - d^2)^2, a Euclidean margin of 7.07.
+    ``distance=euclidean normalize=true power=1`` is the ContrastiveLoss of pytorch-metric-learning.
 
     Args:
         margin: m, above 0, in units of ``distance``; what it means is said by ``margin_policy``.
@@ -207,8 +205,8 @@ class Contrastive(RowObjective):
     def _inside(self, outputs: Tensor, labels: Tensor, margin: Tensor) -> Tensor:
         """Share of negatives inside the margin, whatever was mined.
 
-        Over the first row of each pair and the second of the next: random pairs that are scored
-        anyhow, so that there are negatives even where all pairs of the batch are positive.
+        It compares the first row of each pair with the second row of the next. These random pairs
+        are scored anyway, and give negatives even if all pairs of the batch are positive.
         """
         first, second = self.vectors(outputs).unflatten(0, (-1, 2)).unbind(1)
         other = labels[:, 0] != labels[:, 1].roll(-1)
@@ -234,7 +232,7 @@ class Contrastive(RowObjective):
             log.warning(TOLD[name], {**told, "inside": 100 * told["inside"], "steps": LONG})
 
     def preflight(self, model: nn.Module, split: Split) -> RenderableType | None:
-        """A table of the distances that there are; warns of a margin that cannot work."""
+        """A table of the present distances; warns of a margin that cannot work."""
         from minesweep.objectives.preflight import preflight
 
         batch = split.fetch(draw_rows(split.labels, LOOKED_AT, self._seed, "preflight"))

@@ -22,9 +22,9 @@ class Margin:
     Args:
         value: m, above 0.
         policy: ``fixed``: m at every step. ``sqrt_dim``: m * sqrt(dim), as distances between
-            unnormalised vectors grow (m * dim where distances are squared). ``relative``: m times
-            a quantile of the negative distances in the batch before, so that with m = 1 the share
-            of active negatives is about that quantile. ``scheduled``: on a line from m to ``end``.
+            unnormalised vectors grow (m * dim where distances are squared). ``relative``: m times a
+            quantile of the negative distances in the batch before. With m = 1 the share of active
+            negatives is about that quantile. ``scheduled``: on a line from m to ``end``.
         quantile: Of ``relative``, in [0, 1].
         end: Of ``scheduled``, above 0.
         steps: Of ``scheduled``: how many steps the line takes.

@@ -46,9 +46,9 @@ class MoCo(Objective):
     """InfoNCE over one positive, the queue, and whatever the miner adds.
 
     The query encoder is the model; the key encoder is a copy of it that follows it slowly. A
-    query's positive is the key of the other view of its image; entries of its own image that are
-    still in the queue are never its negatives. Both outputs are scaled to unit length here, and
-    compared in 32 bits whatever the precision of the encoders.
+    query's positive is the key of the other view of its image. Entries of its own image in the
+    queue are never its negatives. Both outputs are scaled to unit length here, and compared in 32
+    bits whatever the precision of the encoders.
 
     Source: He et al., arXiv 1911.05722, algorithm 1; the mask of the query's own image as in
     davidsvy/hard-negative-mixing.
@@ -188,8 +188,8 @@ class MoCo(Objective):
     def _metrics(self, negative: Tensor, weights: Tensor, context: Context) -> dict[str, Tensor]:
         """What the queue holds for the queries; mixes are never among the classes counted here.
 
-        A negative as similar as the positive counts against it, so that embeddings that have
-        collapsed to one point give an accuracy of 0 and not of 1.
+        A negative as similar as the positive counts against it. So collapsed embeddings have an
+        accuracy of 0 and not of 1.
         """
         positive, valid = context["positive"], context["valid"]
         rank = 1 + ((negative >= positive[:, None]) & valid).sum(1)
@@ -237,8 +237,8 @@ class MoCo(Objective):
         """What frozen features tell of the classes, and how they lie on the sphere.
 
         ``knn_accuracy`` and ``knn_accuracy_balanced`` (over classes) are of the features below
-        the projection head. ``alignment`` (of the two views of up to 1,024 training images) and
-        ``uniformity`` (of one of them) are of what the loss compares, above the head.
+        the projection head. ``alignment`` and ``uniformity`` are measured above the head, where the
+        loss compares, on two views of up to 1,024 training images.
         """
         votes = self._votes(self._bank(model), embed(model, split, chunk=CHUNK))
         sample = self._data.train.draw(self._order[:SAMPLE], step=0).inputs

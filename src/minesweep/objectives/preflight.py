@@ -1,4 +1,4 @@
-"""Before the first step: can a margin work for the distances that there are?"""
+"""Before the first step: can a margin work for the present distances?"""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ NOBODY = -1
 class KeyQueue(nn.Module):
     """The last K keys, with the row and the label of the image that each comes from.
 
-    Places not yet written hold random unit vectors, as in MoCo's published code: there are K
-    negatives from the first step on, and none of the random ones is anybody's own image or class.
-    Everything is a buffer, so that a resumed run finds its queue as it was.
+    Places not yet written hold random unit vectors, as in MoCo's published code. So there are K
+    negatives from the first step on. No random one is of any image or class. Everything is a
+    buffer, so that a resumed run finds its queue as it was.
 
     Args:
         size: K; it need be no multiple of the batch.

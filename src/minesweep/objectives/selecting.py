@@ -25,8 +25,8 @@ class Selecting(nn.Module):
     Args:
         every: Steps between two scoring passes; at the others the last known losses decide, and
             only examples that never had one are scored.
-        stale: A loss that is at most so many steps old is not computed again; 0: it always is.
-            (Jiang et al., arXiv 1910.00762, section 3.3, reuse losses for some epochs.)
+        stale: A loss of at most this many steps ago is used again; 0 for never. Jiang et al. (arXiv
+            1910.00762, section 3.3) reuse losses for some epochs.
         resolution: Share of the images' side, in (0, 1]; 1 for full.
         precision: ``32``, or ``bf16`` for autocast.
     """

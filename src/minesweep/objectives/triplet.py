@@ -35,17 +35,16 @@ MOST_VERIFIED = 1000
 class Triplet(Objective):
     """Pulls an anchor to its positive, pushes it from its negatives in the batch, by cosine.
 
-    Two kinds of batches: *pairs*, where the model gives 2n vectors for n labels, n anchors and
-    then their n positives; and *labelled examples*, where each is an anchor, and those of its
-    label are its possible positives. Candidates of the anchor's own label are never its negatives.
+    There are two kinds of batches. Of *pairs* the model gives 2n vectors for n labels: n anchors,
+    then their n positives. Of *labelled examples* each is an anchor, and those of its label are its
+    possible positives. Candidates of the anchor's own label are never its negatives.
 
     Args:
-        terms: Loss terms by name, see :mod:`minesweep.objectives.terms`; the loss of an anchor
-            is their weighted sum (FaceNet's, or mean and closest negative together as in the
-            assignment C3_W4 of DeepLearning.AI).
+        terms: Loss terms by name, see :mod:`minesweep.objectives.terms`. The loss of an anchor is
+            their weighted sum: FaceNet's, or that of the assignment C3_W4 of DeepLearning.AI.
         reduction: ``mean`` or ``sum`` over the anchors.
-        directions: ``first``: the first of each pair is the anchor; ``both``: so is the second,
-            in turn, and the loss is over twice as many anchors.
+        directions: ``first``: the first of each pair is the anchor. ``both``: the second is an
+            anchor, too, and the loss is over twice as many anchors.
         positive: ``given`` (pairs), or among the anchor's label ``hardest`` or ``drawn``.
         threshold: Pairs of a larger cosine are the same to ``accuracy_fixed`` and ``f1_fixed``.
     """
