@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import Killed, Train, choices, on_digits
 
+from minesweep.config.compose import compose
 from minesweep.errors import UserError
 from minesweep.tracking.journal import frame, read_rows
 from minesweep.training import checkpoint
@@ -260,6 +261,11 @@ def test_a_share_of_the_run_gives_curves_of_any_length_as_many_points(
     at = [row["step"] for row in rows if "val/accuracy" in row]
     assert min(steps, 10) <= len(at) <= 11
     assert at[-1] == steps
+
+
+@pytest.mark.parametrize("cell", [c for c in choices("experiment") if c.startswith("help/")])
+def test_each_curve_of_does_it_help_has_eight_points(cell: str) -> None:
+    assert compose([f"experiment={cell}"]).trainer.eval_every <= 1 / 8
 
 
 def test_weights_to_start_from(train: Train, runs_dir: Path) -> None:
