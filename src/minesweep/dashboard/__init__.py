@@ -1,1 +1,1 @@
-"""What a person looks at beside the study pages: all of runs/, what was mined, W&B by code."""
+"""Pages beside those of studies: all of runs/, what a run mined, and W&B by code."""

@@ -24,7 +24,7 @@ ALIASES = {"miner": "miner_name", "n": "n", "k": "k", "seed": "seed"}
 """Columns of a study under the names that ``wandb.config`` has for them beside the tree."""
 CHOICES = ("dataset", "model", "objective", "optimizer", "scheduler")
 WIDE, HIGH = 12, 8
-"""Of a panel in the grid of a report, which is 24 wide."""
+"""Width and height of a panel in the grid of a report, which is 24 wide."""
 
 
 def save(target: str, folder: Path) -> list[str]:
@@ -68,7 +68,7 @@ def studies(folder: Path) -> list[Report]:
         raise UserError(f"{folder}: no such folder")
     found = []
     for path in sorted(folder.iterdir()):
-        # As W&B's filters have no way to quote, only plain names are asked for.
+        # W&B's filters cannot quote, so that only plain names are asked for.
         if path.is_symlink() or not path.is_dir() or not re.fullmatch(r"\w[\w.-]*", path.name):
             continue
         try:

@@ -83,7 +83,7 @@ def _study(name: str, runs: list[RunLine], found: Scan) -> dict[str, Any]:
     # Runs of one study nearly always agree in what they are judged by.
     metric = Counter(run.metric for run in runs if run.best is not None).most_common(1)
     rated = [run for run in runs if run.best is not None and run.metric == metric[0][0]]
-    # What a checkpoint is chosen by is always such that larger is better.
+    # A checkpoint is always chosen by a value of which more is better.
     best = max(rated, key=lambda run: run.best or 0.0, default=None)
     return {
         "name": shown(name),

@@ -21,7 +21,7 @@ COLOURS = np.array(
     ],
     dtype=np.uint8,
 )
-"""Of the classes, in turn after the first, which is black (Okabe and Ito, 2008)."""
+"""Colours of the classes after the first, which is black (Okabe and Ito, 2008)."""
 UNLABELLED = np.array((128, 128, 128), dtype=np.uint8)
 SELECTED = np.array((255, 0, 90), dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""What one run mined, for people to look at: ``<run>/mined.html``."""
+"""The page of what one run mined: ``<run>/mined.html``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_HARD = 48
 SIDE = 64
 """Pixels: larger pictures are made smaller."""
 ROLES = ("first", "second", "anchor", "positive", "negative", "query")
-"""Of a card with more than one example, each of which has a label of its own."""
+"""Parts of a card with several examples, each of which has a label of its own."""
 TOLD = ("score", "rank", "selected", "label", "prediction")
 """Values that have a place of their own on a card; the others are listed."""
 

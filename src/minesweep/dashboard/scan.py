@@ -22,17 +22,17 @@ from minesweep.training.folder import is_locked
 
 CACHE = ".dashboard.json"
 FORMAT = 2
-"""Of the cache; another one is read anew."""
+"""Version of the cache; a cache of another version is read anew."""
 FILES = ("status.json", "summary.json", "journal.jsonl", "timing.jsonl", "wandb.json")
 STATES = ("running", "failed", "stopped", "interrupted", "unreadable", "finished")
 """In the page's order. ``stopped``: the status says running, but no process holds the run."""
 MOVED = re.compile(r"\.old\d+$")
-"""What ``resume=never`` adds to a folder's name."""
+"""The ending that ``resume=never`` adds to a folder's name."""
 PACE = 20
 """The speed is that of so many rows at the end of ``timing.jsonl``."""
 
 Stamp = list[list[int] | None]
-"""Of each of ``FILES``: when it was modified (ns) and its size; None where there is none."""
+"""Time of change (ns) and size of each of ``FILES``; None for a file that is missing."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RunLine:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies under a folder of runs.
+    """The runs and reports in a folder.
 
     Attributes:
         folder: The folder.
@@ -158,7 +158,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """What the scan before kept; nothing where it cannot be used."""
+    """The cache of the scan before; empty if it cannot be used."""
     try:
         content = read_json(path, limit=64 << 20)
         runs = content["runs"] if content.get("format") == FORMAT else {}
@@ -190,7 +190,7 @@ def _stat(path: Path) -> list[int] | None:
 
 
 def _now(line: RunLine, path: Path) -> RunLine:
-    """What no file's date tells: whether a process is at work, and which pages there are."""
+    """Adds what no file's date tells: whether a process is at work, and which pages exist."""
     line = replace(
         line,
         tensorboard=_is_plain(path / "tensorboard", Path.is_dir),

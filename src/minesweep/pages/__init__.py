@@ -1,4 +1,4 @@
-"""What all pages share: the templates' folder, escaping, scripts that hold data."""
+"""Shared parts of all pages: the templates' folder, escaping, scripts that hold data."""
 
 from __future__ import annotations
 

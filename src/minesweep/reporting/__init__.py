@@ -1,1 +1,1 @@
-"""What is read back: statistics over seeds, tables, figures, one page per study."""
+"""The report of a study: statistics over seeds, tables, figures, one page."""

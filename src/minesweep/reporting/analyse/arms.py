@@ -79,7 +79,7 @@ def show(value: Any) -> str:
 
 
 def default_baseline(arms: Sequence[Arm]) -> dict[str, Any] | None:
-    """What to compare with where nobody says: the first of these that fits, else nothing.
+    """The baseline where nobody names one: the first of these that fits, else None.
 
     1. the miner ``random_k``, 2. the miner ``all``, each only beside other miners;
     3. where some arms learn from all they score (k = n) and others do not: the smallest such n.
@@ -206,7 +206,7 @@ def size_order(value: Any) -> tuple[int, float, str]:
 
 
 def _order(keys: Sequence[str], row: tuple[Any, ...]) -> list[tuple[int, float, str]]:
-    """As :func:`size_order` in each column, with controls before the other miners."""
+    """Orders each column like :func:`size_order`, with controls before the other miners."""
     return [
         (-1, float(CONTROLS.index(value)), "")
         if key == "miner" and value in CONTROLS

@@ -1,4 +1,4 @@
-"""What a reader of a report has to know, one sentence each."""
+"""The notes of a report: what a reader has to know, one sentence each."""
 
 from __future__ import annotations
 

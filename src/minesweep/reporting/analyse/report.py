@@ -294,7 +294,7 @@ def _table(
 
 
 def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, Price]:
-    """What each compared arm spent, as a multiple of its baseline's."""
+    """The cost of each compared arm, as a multiple of its baseline's."""
     held = runs.reindex(columns=["arm", FORWARD, BACKWARD])
     spent = held.groupby("arm").mean().astype(float)
     ratios = {arm: spent.loc[arm] / spent.loc[base] for arm, base in baselines.items()}

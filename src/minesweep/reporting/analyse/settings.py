@@ -1,4 +1,4 @@
-"""What a report shows: the arguments, then the study's ``report.yaml``, then the defaults."""
+"""The settings of a report: arguments win over ``report.yaml``, which wins over the defaults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAID = {dict: "a mapping", list: "a list", bool: "true or false", str: "a name"}
 
 @dataclass(frozen=True)
 class Settings:
-    """What a report shows; the keys of ``report.yaml`` in a study's folder.
+    """The settings of a report; the keys of ``report.yaml`` in a study's folder.
 
     Attributes:
         metric: The summary's metric that decides.
@@ -66,7 +66,7 @@ def read_settings(
     metric: str | None,
     group_by: str | None,
 ) -> Settings:
-    """What is asked for: the arguments, then the study's ``report.yaml``, then the defaults.
+    """Reads the settings: arguments win over the study's ``report.yaml``, which wins over defaults.
 
     Raises:
         UserError: ``report.yaml`` cannot be read, or a key or value in it means nothing.
@@ -103,7 +103,7 @@ def read_settings(
 
 
 def read_given(folder: Path) -> dict[str, Any]:
-    """What ``report.yaml`` says: the one in the study's folder, or beside the sweep of its name.
+    """Reads ``report.yaml`` of the study's folder, else the one beside the sweep of its name.
 
     Raises:
         UserError: It cannot be read.

@@ -146,7 +146,7 @@ def two_groups(values: Sequence[float] | np.ndarray) -> np.ndarray | None:
 
 
 def _gap(samples: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Of ``[m, n]`` samples: the statistic of :func:`two_groups`, and which lie above the gap."""
+    """The statistic of :func:`two_groups` for ``[m, n]`` samples, and which lie above the gap."""
     ordered = np.sort(samples, axis=1)
     gaps = np.diff(ordered, axis=1)
     widest = gaps.argmax(1)[:, None]

@@ -262,7 +262,7 @@ def _values(arms: list[Arm], key: str) -> list[str]:
 
 
 def _growth(surface: Surface) -> list[str]:
-    """What a note says of how the best y grows with x."""
+    """A note that says how the best y grows with x."""
     found = []
     for label, b in surface.growth.items():
         # Best values lie on a grid, so that seeds can agree to the last digit.
@@ -300,7 +300,7 @@ def _tradeoff(
 
 
 def axis(name: str) -> str:
-    """What an axis of a trade-off is called."""
+    """The name of an axis of a trade-off."""
     clocks = {"seconds": "benchmark seconds", "elapsed": "seconds on the runs' own clocks"}
     return clocks.get(name, words(name))
 

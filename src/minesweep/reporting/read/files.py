@@ -114,7 +114,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def read_tail(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """As :func:`read_journal`, of the last ``TAIL`` bytes alone, however long the file is."""
+    """Reads the rows in the last ``TAIL`` bytes of a journal, however long it is."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - TAIL))

@@ -1,4 +1,4 @@
-"""What runs were made with, and whether they may stand in one table."""
+"""Versions, devices and data of runs, and whether the runs may stand in one table."""
 
 from __future__ import annotations
 

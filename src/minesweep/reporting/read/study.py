@@ -55,7 +55,7 @@ Histograms = dict[str, dict[str, dict[int, Histogram]]]
 
 @dataclass(frozen=True)
 class Study:
-    """What a folder of runs holds.
+    """The runs in a folder.
 
     Attributes:
         folder: The study's folder.
@@ -307,7 +307,7 @@ def _columns(found: list[_Run]) -> dict[str, list[Any]]:
 
 
 def _choices(found: list[_Run], group: str) -> list[Any]:
-    """What each run chose in a group, by its short name where that tells the choices apart."""
+    """Each run's choice in a group, by its short name where that tells the choices apart."""
     full = [f"{r.flat[f'{group}._target_']} {r.flat.get(f'{group}.name', '')}" for r in found]
     short = [run.choice(group) for run in found]
     return short if len(set(short)) == len(set(full)) else full

@@ -1,4 +1,4 @@
-"""What all charts share: colours, legends, titles, numbers, and the way to a PNG file."""
+"""Shared parts of all charts: colours, legends, titles, numbers, and PNG files."""
 
 from __future__ import annotations
 

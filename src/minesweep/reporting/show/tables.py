@@ -149,7 +149,7 @@ def problems(report: Report) -> Table:
 
 
 def provenance(report: Report) -> Table:
-    """What the runs were made with."""
+    """Versions, devices and data of the runs."""
     rows = (
         (name, ", ".join(f"{v} ({n})" for v, n in held.most_common(5)))
         for name, held in report.study.provenance.items()
@@ -163,7 +163,7 @@ def _marked(answer: str, without: str) -> str:
 
 
 def legend(report: Report) -> str:
-    """What the signs in the tables mean."""
+    """The meaning of the signs in the tables."""
     told = "± and [ ]: 95 % t-intervals over seeds."
     if report.baselines:
         count = len(report.answers)

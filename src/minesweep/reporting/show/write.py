@@ -52,7 +52,7 @@ def keep(report: Report, folder: Path) -> list[Path]:
             ``<!-- begin results/<study>.md --> ... <!-- end -->`` gets the new text.
 
     Returns:
-        What was written.
+        The files' paths.
     """
     name, texts = report.study.name, csv_texts(report)
     arm_of = dict(zip(report.runs["run"], report.runs["arm"], strict=True))
