@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from minesweep.reporting.analyse.answer import HELPS, UNSURE, Answer
-from minesweep.reporting.analyse.arms import CONTROLS, Arm
+from minesweep.reporting.analyse.arms import AT_EQUAL_COST, CONTROLS, Arm
 from minesweep.reporting.read.study import EQUAL_COST
 
 
@@ -42,7 +42,7 @@ def advise(
     if not known:
         return ""
     best = (min if smaller_wins else max)(known, key=known.__getitem__)
-    told = f"Use {best}"
+    told = f"Use {best.removesuffix(f' {AT_EQUAL_COST}')}"
     if best in controls:
         told = f"Use none: {best} is best without mining"
         unsure = sum(a.kind == UNSURE for a in fair if a.arm not in controls)
