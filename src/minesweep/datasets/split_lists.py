@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath, PurePosixPath
 
-from minesweep.datasets.decode import Place
+from minesweep.datasets.decode import UNREADABLE, Place
 from minesweep.datasets.encoding import text_of
 from minesweep.datasets.layout import NEUTRAL, split_word, words_of
 from minesweep.errors import UserError
@@ -141,7 +141,10 @@ def read_lists(
     given: dict[PurePosixPath, str] = {}
     for part, file in lists.items():
         where = place.path / file
-        lines = _lines(place.read(str(file)))
+        try:
+            lines = _lines(place.read(str(file)))
+        except UNREADABLE as error:
+            raise UserError(f"{where} cannot be read: {error}") from None
         lines = [line for line in lines if not line.startswith("#") or names.find(line)]
         if lines and _is_header(lines[0]) and not names.find(lines[0]):
             lines = lines[1:]
