@@ -126,6 +126,7 @@ def test_the_wheel_holds_what_is_read(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_installed_wheel_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     """Installed into an environment that sees the packages of this one, but not the checkout."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -148,7 +149,7 @@ def test_the_installed_wheel_runs_in_an_empty_folder(wheel: Path, tmp_path: Path
     assert place.stdout.strip() == str(site / "minesweep" / "__init__.py")
     ran("train", "dataset=digits", *QUICK)
     small = ["dataset=digits", "seed=0", "trainer.max_steps=20", "trainer.equal_cost=null"]
-    ran("sweep", "does_it_help", *small, "trainer.batch_size=64", "logger=none")
+    ran("sweep", "does_it_help", "--count=3", *small, "trainer.batch_size=64", "logger=none")
     ran("report", "runs/does_it_help")
     assert (empty / "runs" / "does_it_help" / "report" / "report.html").exists()
     ran("dashboard", "--no-tensorboard")
