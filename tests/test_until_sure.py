@@ -267,7 +267,7 @@ def test_which_miner_races_what_fits_and_ends_with_a_command(
 
     monkeypatch.setattr("minesweep.sweeps.calibrate.ROUNDS", 2)
     path = ROOT / "sweeps" / "which_miner.yaml"
-    words = ("dataset=digits", "study=tried", "trainer.batch_size=64", "trainer.max_steps=20")
+    words = ("dataset=digits", "study=tried", "trainer.batch_size=64", "trainer.max_epochs=1")
     sweep(path, *words, task=learn, until_sure=True, max_seeds=3, care=0.1)
     design = read_design(runs / "tried")
     assert design is not None

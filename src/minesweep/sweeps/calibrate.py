@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from minesweep.config.build import build, find_user_code
+from minesweep.config.checks import check
 from minesweep.config.equal_cost import FILE, arm_key, wants_equal_cost
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
@@ -100,6 +101,7 @@ def measure(
         for label, cfg in arms.items():
             if keys[label] in trainers:
                 continue
+            check(cfg)
             torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
             data = load_data(cfg, build(cfg, "dataset"), choose_device(cfg.trainer.device))
             trainers[keys[label]] = Trainer(cfg, data, RunFolder(Path(folder)))
