@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, choices
+from conftest import ROOT, choices, reference
 
 from minesweep.config.checks import check
 from minesweep.config.compose import compose
@@ -22,7 +22,8 @@ GROUPS = sorted(p.name for p in (ROOT / "conf").iterdir() if p.is_dir() and p.na
     ("group", "choice"), [(group, choice) for group in GROUPS for choice in choices(group)]
 )
 def test_every_choice_composes_and_passes_the_checks(group: str, choice: str) -> None:
-    cfg = compose([f"{group}={choice}"])
+    named = [f"miner.reference={reference()}"] if choice == "rho/rho" else []
+    cfg = compose([f"{group}={choice}", *named])
     check(cfg)
     assert re.fullmatch(r"[0-9a-f]{64}", identity(cfg))
 
