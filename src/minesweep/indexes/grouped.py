@@ -4,8 +4,8 @@ The k least of many numbers lie in the k groups of least minimum. So the distanc
 one number a group while they are in the cache. Only the points of the few best groups are compared
 one by one, by differences.
 
-A product has rounding errors. What is reduced is therefore no distance but a bound on it that
-the errors cannot break: with x and y centred, u the unit round-off and d the dimension,
+A product has rounding errors. So the groups hold no distances but bounds on them that the errors
+cannot break. With x and y centred, u the unit round-off and d the dimension, these are
 
     |x - y|^2  >=  (1 - 2 A) (|x|^2 + |y|^2) - 2 x.y,    A = (2 d + 16) u,
 

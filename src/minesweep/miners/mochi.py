@@ -21,10 +21,10 @@ CHUNK = {"cpu": 2**13, "cuda": 2**18}
 class Mochi(Queue):
     """Adds to the queue's negatives mixes of those most similar to each query.
 
-    For each query x_1 ... x_N are the N most similar entries of its masked queue. *Type 1* is
-    ``alpha * x_i + (1 - alpha) * x_j`` with i != j, *type 2* is ``beta * q + (1 - beta) * x_i``,
-    both scaled to unit length. i and j are drawn uniformly, alpha and beta from their ranges. No
-    gradient flows through a mix: it is a constant, as the queue is.
+    For each query x_1 ... x_N are the N most similar entries of its masked queue. A mix of *type 1*
+    is ``alpha * x_i + (1 - alpha) * x_j`` with i != j. One of *type 2* is ``beta * q + (1 - beta) *
+    x_i``. Both are scaled to unit length. i and j are drawn uniformly, alpha and beta from their
+    ranges. No gradient flows through a mix: it is a constant, as the queue is.
 
     Source: Kalantidis et al., arXiv 2010.01028, section 4 (there N, s and s').
 

@@ -1,8 +1,8 @@
 """Which of the most similar documents are a query's negatives: the rules, without a model.
 
-The words are those of ``mine_hard_negatives`` of sentence-transformers 6, and so is the order:
-known positives are left out, then the margins, ``max_score`` and ``min_score`` are applied, and
-ranks are counted among what is left.
+The words and the order are those of ``mine_hard_negatives`` of sentence-transformers 6. Known
+positives are left out first. Then the margins, ``max_score`` and ``min_score`` apply. Ranks are
+counted among what is left.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Rules:
 
     Attributes:
         num_negatives: m, at least 1.
-        range_min: So many of the most similar that are left are passed over.
+        range_min: So many of the most similar that are left are skipped.
         range_max: Only so many of the most similar that are left are candidates; None for
             ``range_min + num_negatives``, and ten times as many where a margin or ``max_score``
             can skip some, each plus the most positives that a query has.

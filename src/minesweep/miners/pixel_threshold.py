@@ -23,8 +23,8 @@ class PixelThreshold(Miner):
 
     Args:
         thresh: Probability in [0, 1]; None selects the ``min_kept`` pixels of highest loss.
-        min_kept: How many pixels of a group are selected at least, or, below 1, which share of its
-            valid pixels. (mmsegmentation's number is for each image: n times as many here.)
+        min_kept: How many pixels of a group are selected at least; below 1, a share of its valid
+            pixels. The number of mmsegmentation is for each image: n times as many here.
         per: What is ranked together: ``batch`` or ``image``.
         **schedule: ``start``, ``end``, ``interrupt`` of :class:`~minesweep.miners.base.Miner`.
     """

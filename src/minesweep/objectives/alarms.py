@@ -12,7 +12,7 @@ class Alarms(nn.Module):
     """Counts for how many steps in a row each of some conditions has held.
 
     Args:
-        patience: Of each condition, by its name: after how many steps in a row it is told.
+        patience: By the condition's name: after how many steps in a row it is reported.
 
     The counts, and what was told, are buffers: a resumed run tells nothing twice.
     """

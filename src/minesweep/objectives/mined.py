@@ -6,8 +6,8 @@ steps of the histograms, and the tracker writes it to ``mined.jsonl``. An object
 ``Outcome.details``:
 
 - a tensor ``[n]`` is a number beside each candidate (``prediction``, ``distance``);
-- a tensor ``[n]`` named ``row/<role>`` is a further example to show beside it, by its row of the
-  training split (``row/negative``); -1 for one that has no row, such as a mix;
+- a tensor ``[n]`` named ``row/<role>`` (``row/negative``) is a further example to show beside it,
+  by its row of the training split. A mix has no row: -1;
 - any other tensor is for the objective's own ``mined``.
 
 One whose scores are ``[n, H, W]`` of pixels uses :func:`hardest_images`, which keeps masks.
@@ -91,7 +91,7 @@ def hardest(
         batch: Rows and labels ``[n]``, or ``[n, 2]`` for pairs.
         scores: ``[n]``.
         weights: ``[n]``; above 0 is selected.
-        details: See the module; what is not ``[n]`` is passed over.
+        details: See the module; a tensor of another shape than ``[n]`` is left out.
         most: How many.
     """
     order = scores.float().nan_to_num(torch.inf).argsort(descending=True, stable=True)[:most]

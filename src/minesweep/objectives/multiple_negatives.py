@@ -36,8 +36,8 @@ class MultipleNegatives(Objective):
         scale: What cosines are multiplied by: 1 / temperature; above 0.
         hardness: alpha: alpha times the cosine, as a constant, is added to a negative's logit.
         harder: Which negatives ``hardness`` is of: ``mined`` ones or ``all``.
-        chunk: Texts in a forward pass. Each chunk is run again in the backward pass, so that a
-            large batch needs the memory of one chunk and has the gradient of the whole (gradient
+        chunk: Texts in a forward pass. Each chunk is run again in the backward pass. So a large
+            batch needs the memory of one chunk, and has the gradient of the whole (gradient
             caching, Gao et al., arXiv 2101.06983). None for one pass.
     """
 
@@ -117,7 +117,7 @@ class MultipleNegatives(Objective):
         documents = torch.cat([rows[:, 1], rows[:, 2:].flatten()]).expand(len(rows), -1)
         itself = documents == corpus.itself[queries][:, None]
         known = corpus.known.contains(queries, documents)
-        # What the miner proposes for a query is its negative, whatever is known.
+        # A document that the miner proposes is a negative of its query, whatever is known.
         own = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1] - 2)
         proposed = torch.cat([own.new_full((len(rows),), -1), own])
         return (itself | known) & (proposed != torch.arange(len(rows), device=rows.device)[:, None])

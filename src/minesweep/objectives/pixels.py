@@ -26,13 +26,13 @@ CHUNK = 256
 class PixelCrossEntropy(Objective):
     """``-log softmax(outputs)[label]`` for each pixel.
 
-    All pixels of an image share one graph, so the backward pass is that of all of them: selecting
-    pixels changes what is learned, and saves no computation.
+    All pixels of an image share one graph, so the backward pass is that of all of them. Selecting
+    pixels changes the gradient, and saves no computation.
 
     Args:
-        reduction: Over the selected losses: ``mean`` (with class weights, divided by the sum of
-            theirs, as torch does), ``sum_over_n`` divides by the number of labelled pixels,
-            ``sum`` by nothing.
+        reduction: Over the selected losses: ``mean`` divides by their number, or by the sum of
+            their class weights, as torch does. ``sum_over_n`` divides by the number of labelled
+            pixels, ``sum`` by nothing.
         class_weights: One factor for each class; ``balanced`` takes the inverse of each class's
             share of the training pixels, 1 on average over them; None for none.
         ignore_index: Label of pixels that are never scored.
