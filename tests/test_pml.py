@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, Train
+from conftest import ROOT, Killed, Train
 from pml_names import DEVIANT, Names, all_names, table
 from test_peers import SIZES, labelled
-from test_training import Killed, kill_at, only_run, results  # noqa: F401  (a fixture)
+from test_training import only_run, results
 from test_triplet import pool, ready
 from torch import Tensor, nn
 
@@ -61,7 +61,7 @@ OFTEN = ["trainer.eval_every=9", "trainer.checkpoint_every=7", "logger.every=4"]
 def test_each_family_trains_and_a_killed_run_ends_as_an_undisturbed_one(
     family: str,
     train: Train,
-    kill_at: Any,  # noqa: F811
+    kill_at: Any,
     runs_dir: Path,
 ) -> None:
     miner = [] if "miner=ohem" in FAMILIES[family] else ["miner=pml", "miner.per_class=8"]

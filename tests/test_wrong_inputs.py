@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from conftest import Train
+from conftest import Killed, Train
 from reporting_fixtures import config, ohem_study, write_run
+from test_training import only_run
 
 import report as entry
 from minesweep.config.compose import compose
 from minesweep.dashboard.index import write_index
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import analyse
+from minesweep.training import checkpoint
 from minesweep.training.load import load_run
 
 # --- a user's own parts that return the wrong thing -----------------------------------------------
@@ -242,3 +246,38 @@ def test_a_run_whose_configuration_is_damaged_cannot_be_loaded(how: str, tmp_pat
     with pytest.raises(UserError, match=r"config\.yaml") as told:
         load_run(run)
     assert "\n" not in str(told.value)
+
+
+# --- checkpoints that are readable and not of this run --------------------------------------------
+
+CHECKPOINTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "only the model": lambda state: {"model": state["model"]},
+    "no optimizer": lambda state: {k: v for k, v in state.items() if k != "optimizer"},
+    "an empty optimizer": lambda state: {**state, "optimizer": {}},
+    "other shapes": lambda state: {
+        **state, "model": {k: v[..., :1] for k, v in state["model"].items()}
+    },
+    "another miner": lambda state: {**state, "miner": {"x": torch.ones(1)}},
+    "no generators": lambda state: {k: v for k, v in state.items() if k != "random"},
+    "generators of none": lambda state: {**state, "random": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CHECKPOINTS)
+def test_a_checkpoint_that_is_not_of_this_run(
+    how: str,
+    train: Train,
+    kill_at: Any,
+    runs_dir: Path,
+) -> None:
+    chosen = ["miner=ohem", "trainer.max_steps=6", "trainer.checkpoint_every=2"]
+    kill_at(5)
+    with pytest.raises(Killed):
+        train(*chosen)
+    kill_at(None)
+    path = checkpoint.steps(only_run(runs_dir) / "checkpoints")[-1]
+    torch.save(CHECKPOINTS[how](checkpoint.read(path)), path)
+    with pytest.raises(UserError, match="is not one of this run as it is now") as told:
+        train(*chosen)
+    assert "\n" not in str(told.value)
+    assert train(*chosen, "resume=never")["step"] == 6

@@ -87,7 +87,7 @@ def _follow(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
     folder = RunFolder(run_folder(cfg))
     with closing(load_data(cfg, dataset, choose_device(cfg.trainer.device))) as data:
         trainer = Trainer(cfg, data, folder)
-        trainer.load(checkpoint.last_good(folder.checkpoints))
+        _resume(trainer, checkpoint.last_good(folder.checkpoints), folder)
         display = Display(folder.path.name, trainer.steps, trainer.step, shown=False)
         with Signals() as signals:
             trainer.fit(NoTracker(), display, signals)
@@ -131,7 +131,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder) -> dict[str, Any]:
     facts = provenance(device)
     if state is not None:
         _warn_of_changes(folder.status, facts)
-    trainer.load(state)
+    _resume(trainer, state, folder)
     folder.set_status(
         state="running",
         reason=None,
@@ -200,6 +200,17 @@ def _compare_data(folder: RunFolder, data: Data) -> None:
         f"{folder.path.name} was trained on other data ({difference}): restore the data, or begin "
         "the run anew with resume=never, which keeps the old one beside it"
     )
+
+
+def _resume(trainer: Trainer, state: dict[str, Any] | None, folder: RunFolder) -> None:
+    try:
+        trainer.load(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{folder.checkpoints}: the last checkpoint is not one of this run as it is now "
+            f"({lines[-1].strip()}); resume=never moves it aside and starts again"
+        ) from error
 
 
 def _warn_of_changes(status: dict[str, Any], facts: dict[str, Any]) -> None:
