@@ -62,6 +62,8 @@ def images(shape: tuple[int, ...]) -> Callable[[int, torch.Generator], Tensor]:
 
 
 TIMM = [
+    "nf_regnet_b0",  # BatchNorm of its weights
+    "xcit_nano_12_p16_224",  # transposed behind BatchNorm
     "test_nfnet",
     "test_mambaout",
     "test_byobnet",
@@ -158,7 +160,7 @@ TIMM = [
     "naflexvit_base_patch16_gap",
     "qwen3_vit_88m",
 ]
-"""The smallest first."""
+"""The smallest of each family, those first that have the fewest parameters; and two more."""
 
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: partial(small, make) for name, make in SMALL.items()},

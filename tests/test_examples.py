@@ -50,7 +50,7 @@ def test_each_example_runs_and_says_what_it_saves(example: str, packages: list[s
     all_rows, hard = (re.search(rf"^{name} .*", text, re.M) for name in ("all", "hard"))
     assert all_rows is not None
     assert hard is not None
-    n, k = SAVED.search(text).groups()  # type: ignore[union-attr]
+    k, n = SAVED.search(text).groups()  # type: ignore[union-attr]
     assert f"'samples/n': {n}, 'samples/k': {n}," in all_rows[0]
     assert f"'samples/n': {n}, 'samples/k': {k}," in hard[0]
 
