@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_images import archive, load
+from test_images import archive, load, picture
 from test_odd_images import animals
 from test_odd_questions import plain
 from test_tables import X, Y, iris
 
 from minesweep.datasets.base import Data
 from minesweep.datasets.check import checked
+from minesweep.datasets.decode import UNREADABLE, square
 from minesweep.datasets.npz import Npz
 from minesweep.datasets.quora import Quora
 from minesweep.datasets.table import Csv
@@ -80,6 +82,21 @@ def of_questions(folder: Path, change: Callable[[bytes], bytes]) -> Data:
     (folder / "quora").mkdir(exist_ok=True)
     (folder / "quora" / "pairs.tsv").write_bytes(change(plain().encode()))
     return Quora().load(folder)
+
+
+KINDS = [
+    *(("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "GIF"), ("LA", "PNG"), ("L", "TIFF")),
+    *(("CMYK", "JPEG"), ("RGB", "WEBP"), ("RGBA", "TIFF"), ("1", "BMP"), ("F", "TIFF")),
+]
+
+
+@pytest.mark.parametrize(("mode", "kind"), KINDS)
+def test_changed_bytes_of_images_are_shown_or_told(mode: str, kind: str) -> None:
+    content = picture(1, mode, kind, (40, 30))
+    for seed in range(3 * MUTATIONS):
+        # A warning is an error in these tests.
+        with contextlib.suppress(*UNREADABLE):
+            assert square(mutate(content, random.Random(seed)), 16).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize("read", [of_zip, of_list, of_table, of_arrays, of_questions])

@@ -76,8 +76,9 @@ def square(content: bytes, side: int) -> np.ndarray:
     Raises:
         One of :data:`UNREADABLE`: This is no whole image, or its values have no known scale.
     """
-    with warnings.catch_warnings(), _any_size(), Image.open(io.BytesIO(content)) as image:
-        warnings.simplefilter("ignore")  # of marks in a file that change no pixel
+    # Warnings are of marks in a file that change no pixel.
+    quiet = warnings.catch_warnings(action="ignore")
+    with quiet, _any_size(), Image.open(io.BytesIO(content)) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         # A JPEG is decoded at an eighth, a quarter or a half where that is large enough.
