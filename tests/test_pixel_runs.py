@@ -81,7 +81,7 @@ def test_it_learns_scenes_and_counts_images(
         (["miner=closest_negative", "objective=pixel_cross_entropy"], "scores a pixel"),
         (["miner.k=100000"], "k=100000 after the hardest 0 is more than the n=8192"),
         (["objective.class_weights=[1,2]"], "has 2 numbers for 4 classes"),
-        (["objective.class_weights=equal"], "must be balanced"),
+        (["objective.class_weights=equal"], "balanced or null"),
         (["dataset.least=20"], r"4 <= least <= most"),
         (["logger.embeddings.every=5"], "set it to null"),
         (["miner=pixel_threshold", "miner.min_kept=1.5"], "must be a whole number of pixels"),
@@ -188,3 +188,13 @@ def test_a_timm_encoder_labels_pixels_of_any_size(name: str) -> None:
 def test_an_encoder_that_does_not_fit_is_told(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         TimmPixels(**{"input_shape": (1, 20, 20), **settings}, num_classes=CLASSES)
+
+
+def test_a_report_tells_the_share_of_pixels_and_no_number_of_images(
+    train: Train, runs_dir: Path
+) -> None:
+    from minesweep.reporting.read.study import read_study
+
+    for share in (0.25, 0.5):
+        train(*SCENES, "miner=ohem", f"miner.ratio={share}", "trainer.max_steps=1")
+    assert sorted(read_study(runs_dir / "single").runs["k"]) == [0.25, 0.5]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from minesweep.config.identity import NEUTRAL, choice
+from minesweep.config.identity import NEUTRAL, PIXELS, choice
 from minesweep.errors import UserError
 from minesweep.reporting.read import files
 from minesweep.reporting.read.files import UnreadableError, flatten, number
@@ -104,7 +104,10 @@ class _Run:
             raise UnreadableError("config.yaml lacks seed, miner._target_ or trainer.batch_size")
         miner = self.choice("miner")
         k, ratio = self.flat.get("miner.k"), self.flat.get("miner.ratio")
-        if number(k) is None and number(ratio) is None:
+        if str(self.flat.get("objective._target_")).startswith(PIXELS):
+            # n counts images and k pixels, of which there are more: a share stays what it is.
+            selected = ratio if number(k) is None else k
+        elif number(k) is None and number(ratio) is None:
             # A miner without k either takes all, or as many as it likes.
             selected = n if miner == "all" else None
         else:
