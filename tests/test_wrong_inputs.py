@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -260,6 +261,9 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "another miner": lambda state: {**state, "miner": {"x": torch.ones(1)}},
     "no generators": lambda state: {k: v for k, v in state.items() if k != "random"},
     "generators of none": lambda state: {**state, "random": None},
+    "a step in words": lambda state: {**state, "step": "four"},
+    "offsets in words": lambda state: {**state, "offsets": "all"},
+    "too few offsets": lambda state: {**state, "offsets": (0,)},
 }  # fmt: skip
 
 
@@ -279,5 +283,52 @@ def test_a_checkpoint_that_is_not_of_this_run(
     torch.save(CHECKPOINTS[how](checkpoint.read(path)), path)
     with pytest.raises(UserError, match="is not one of this run as it is now") as told:
         train(*chosen)
+    assert "\n" not in str(told.value)
+    assert train(*chosen, "resume=never")["step"] == 6
+
+
+# --- something else where a run's files should be -------------------------------------------------
+
+
+def file_for_folder(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.write_text("not a folder")
+
+
+def folder_for_file(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "swap"),
+    [
+        ("", file_for_folder),
+        ("checkpoints", file_for_folder),
+        ("journal.jsonl", folder_for_file),
+        ("timing.jsonl", folder_for_file),
+        ("mined.jsonl", folder_for_file),
+        ("config.yaml", folder_for_file),
+        ("status.json", folder_for_file),
+    ],
+)
+def test_something_else_in_the_place_of_a_runs_file(
+    name: str,
+    swap: Callable[[Path], None],
+    train: Train,
+    kill_at: Any,
+    runs_dir: Path,
+) -> None:
+    chosen = ["miner=ohem", "trainer.max_steps=6", "trainer.checkpoint_every=2"]
+    kill_at(5)
+    with pytest.raises(Killed):
+        train(*chosen)
+    kill_at(None)
+    path = only_run(runs_dir) / name if name else only_run(runs_dir)
+    swap(path)
+    with pytest.raises(UserError, match="resume=never") as told:
+        train(*chosen)
+    assert str(path) in str(told.value)
     assert "\n" not in str(told.value)
     assert train(*chosen, "resume=never")["step"] == 6

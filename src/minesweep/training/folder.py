@@ -97,7 +97,7 @@ class RunFolder:
         A run without a folder has not begun. A finished run stays finished.
 
         Raises:
-            UserError: The disk has no room for a file.
+            UserError: The disk has no room for a file, or something else lies in a file's place.
         """
         try:
             yield
@@ -111,10 +111,19 @@ class RunFolder:
                     f"{error.filename or self.path} cannot be written ({error.strerror}): free "
                     "some space; the same command then goes on from the last checkpoint"
                 )
+            elif isinstance(error, OSError) and self._holds(error.filename):
+                told = UserError(
+                    f"{error.filename} cannot be read or written ({error.strerror}): move it away, "
+                    "or take resume=never to begin again"
+                )
             self._end(state="failed", reason=f"{type(told).__name__}: {told}")
             if told is error:
                 raise
             raise told from error
+
+    def _holds(self, name: Any) -> bool:
+        """Whether a file is this folder, or lies in it."""
+        return isinstance(name, str | Path) and Path(name).is_relative_to(self.path)
 
     def _end(self, **changes: Any) -> None:
         if self.path.exists() and self.summary is None:

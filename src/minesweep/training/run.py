@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import os
 import warnings
 from contextlib import ExitStack, closing, suppress
@@ -23,7 +24,7 @@ from minesweep.datasets.check import checked
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.seeding import seed_globals
-from minesweep.tracking.tracker import NoTracker, Tracker, replay
+from minesweep.tracking.tracker import FILES, NoTracker, Tracker, replay
 from minesweep.tracking.wandb_rules import check_wandb
 from minesweep.training import checkpoint
 from minesweep.training.display import Display, summary_table
@@ -205,6 +206,11 @@ def _compare_data(folder: RunFolder, data: Data) -> None:
 def _resume(trainer: Trainer, state: dict[str, Any] | None, folder: RunFolder) -> None:
     try:
         trainer.load(state)
+        if state is not None:
+            # The tracker takes these: the step, and a size for each of its files.
+            _step, *sizes = map(operator.index, (state["step"], *state["offsets"]))
+            if len(sizes) != len(FILES):
+                raise ValueError(f"{len(sizes)} sizes of {len(FILES)} files")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise UserError(
