@@ -121,11 +121,17 @@ def check_table(page: Page) -> None:
 
 def check_slider(page: Page) -> None:
     plot = page.locator("#losses")
-    slider = plot.locator("input[type=range]")
     plot.locator("svg text", has_text="step 20").wait_for()
-    slider.focus()
-    page.keyboard.press("End")
-    plot.locator("svg text", has_text="step 100").wait_for()
+    # A figure that is drawn anew, at another width, begins at its first step.
+    page.wait_for_function(
+        """() => {
+            const plot = document.querySelector("#losses");
+            const slider = plot.querySelector("input[type=range]");
+            slider.value = slider.max;
+            slider.dispatchEvent(new Event("input"));
+            return [...plot.querySelectorAll("svg text")].some(t => t.textContent == "step 100");
+        }"""
+    )
     bars = "[...document.querySelectorAll('#losses .mark-rect path')].map(b => b.outerHTML).join()"
     before = page.evaluate(bars)
     plot.locator("select").select_option(index=1)

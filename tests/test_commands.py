@@ -98,7 +98,7 @@ def is_target(command: str) -> None:
 def is_torchrun(command: str) -> None:
     overrides, _ = split_config_dir(train_words(command))
     assert compose(overrides).trainer.parallel == "ddp"
-    assert shutil.which("torchrun")
+    assert shutil.which("torchrun", path=str(Path(sys.executable).parent))
 
 
 def is_wandb(command: str) -> None:

@@ -88,7 +88,11 @@ def run_sweep(
 
 
 def _plan(
-    sweep: Sweep, planner: Planner, wanted: Sequence[Sequence[str]], console: Console
+    sweep: Sweep,
+    planner: Planner,
+    wanted: Sequence[Sequence[str]],
+    console: Console,
+    measured: bool = False,
 ) -> list[Trial]:
     """The trials; without those whose miner does not fit, and after measuring where that is due."""
     hidden = len(wanted) < MANY or not console.is_terminal
@@ -99,12 +103,14 @@ def _plan(
         fitting, _ = planner.fitting(wanted)
         left_out = len(wanted) - len(fitting)
         console.print(f"left out: {left_out} trials whose miner does not fit the objective")
-        return _plan(sweep, planner, fitting, console)
+        return _plan(sweep, planner, fitting, console, measured)
     except CostUnknown:
+        if measured:
+            raise
         from minesweep.sweeps.calibrate import calibrate
 
         calibrate(find_cells(sweep, planner), console)
-        return planner.plan(wanted)
+        return _plan(sweep, planner, wanted, console, measured=True)
 
 
 @contextmanager
