@@ -82,7 +82,7 @@ def test_a_tracker_that_cannot_begin_leaves_the_run_failed(
     kill_at(None)
     folder = only_run(runs_dir)
     (folder / "tensorboard").write_text("a file where a folder is wanted")
-    with pytest.raises(OSError, match="tensorboard"):
+    with pytest.raises(UserError, match="tensorboard"):
         train(*SETTINGS, "logger.tensorboard=true")
     assert status(folder)["state"] == "failed"
     assert "tensorboard" in status(folder)["reason"]
