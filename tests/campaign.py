@@ -121,6 +121,8 @@ def tried(name: str, norm: str, n: int, k: int) -> Result:
         except Exception as error:
             outcome, said = "wrong", one_line(error)
         return Result(name, norm, n, k, outcome, "", said)
+    except FloatingPointError as error:
+        return Result(name, norm, n, k, "harness", "", one_line(error))
     except Exception as error:
         return Result(name, norm, n, k, "wrong", "", one_line(error))
     outcome = "exact" if apart <= TOLERANCE else "wrong"
@@ -171,8 +173,15 @@ def gradients(
 
 
 def furthest(found: dict[str, Tensor], whole: dict[str, Tensor]) -> float:
-    """Relative to each parameter's norm, or to a thousandth of the largest one's."""
+    """Relative to each parameter's norm, or to a thousandth of the largest one's.
+
+    Raises:
+        FloatingPointError: The whole graph's gradients are 0 or not finite: there is nothing to
+            compare with.
+    """
     largest = max(gradient.norm() for gradient in whole.values())
+    if not 0 < largest < torch.inf:
+        raise FloatingPointError(f"the largest gradient of the whole graph has norm {largest}")
     zero = torch.zeros(())
     return max(
         ((found.get(name, zero) - whole.get(name, zero)).norm() / scale).item()

@@ -159,8 +159,19 @@ TIMM = [
     "beit_base_patch16_224",
     "naflexvit_base_patch16_gap",
     "qwen3_vit_88m",
+    # timm's own for its tests: other norms, relative positions, evolved normalisation.
+    "test_convnext2",
+    "test_convnext3",
+    "test_efficientnet",
+    "test_efficientnet_evos",
+    "test_efficientnet_gn",
+    "test_efficientnet_ln",
+    "test_maxvit",
+    "test_vit2",
+    "test_vit3",
+    "test_vit4",
 ]
-"""The smallest of each family, those first that have the fewest parameters; and two more."""
+"""The smallest of each family, those first that have the fewest parameters; and some more."""
 
 MODELS: dict[str, Callable[[], Case]] = {
     **{name: partial(small, make) for name, make in SMALL.items()},

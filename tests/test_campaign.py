@@ -25,11 +25,12 @@ FEW = {
 
 
 def test_no_gradient_of_the_table_is_wrong() -> None:
-    assert {result.outcome for result in RESULTS} <= {"exact", "fallback", "refused"}
-    tried = {result.model for result in RESULTS}
+    # "harness": the whole graph's own gradients are not finite there.
+    assert {result.outcome for result in RESULTS} <= {"exact", "fallback", "refused", "harness"}
+    tried = {result.model for result in RESULTS if result.outcome != "harness"}
     assert tried <= MODELS.keys()
     assert tried >= SMALL.keys()
-    assert len(tried & set(TIMM)) >= 40
+    assert len(tried & set(TIMM)) >= 80
 
 
 @pytest.mark.filterwarnings("ignore")
