@@ -122,20 +122,21 @@ def check_table(page: Page) -> None:
 def check_slider(page: Page) -> None:
     plot = page.locator("#losses")
     plot.locator("svg text", has_text="step 20").wait_for()
-    # A figure that is drawn anew, at another width, begins at its first step.
-    page.wait_for_function(
-        """() => {
-            const plot = document.querySelector("#losses");
-            const slider = plot.querySelector("input[type=range]");
-            slider.value = slider.max;
-            slider.dispatchEvent(new Event("input"));
-            return [...plot.querySelectorAll("svg text")].some(t => t.textContent == "step 100");
-        }"""
-    )
+    # A figure that is drawn anew, at another width, begins as at first: each look sets both again.
     bars = "[...document.querySelectorAll('#losses .mark-rect path')].map(b => b.outerHTML).join()"
+    choose = """
+        const plot = document.querySelector("#losses");
+        const slider = plot.querySelector("input[type=range]"), arm = plot.querySelector("select");
+        slider.value = slider.max;
+        slider.dispatchEvent(new Event("input"));
+        const last = [...plot.querySelectorAll("svg text")].some(t => t.textContent == "step 100");
+    """
+    page.wait_for_function(f"() => {{ {choose} return last; }}", timeout=100_000)
     before = page.evaluate(bars)
-    plot.locator("select").select_option(index=1)
-    page.wait_for_function(f"{bars} !== {before!r}", timeout=20_000)
+    change = "arm.selectedIndex = 1; arm.dispatchEvent(new Event('change'));"
+    page.wait_for_function(
+        f"() => {{ {choose} {change} return last && {bars} !== {before!r}; }}", timeout=100_000
+    )
 
 
 def check_axes(page: Page) -> None:
