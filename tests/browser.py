@@ -22,7 +22,7 @@ LOOKS = {
 }
 """Laptop and phone, light and dark."""
 PATIENCE = 100_000
-"""Milliseconds: on a busy machine five megabytes of Plotly take their time."""
+"""Milliseconds: on a busy machine a page and its charts take their time."""
 
 
 class Page:

@@ -29,8 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants(root: int | None = None) -> dict[int, str]:
-    """The processes below this one that run, with their command lines; none without /proc."""
+def descendants(*roots: int) -> dict[int, str]:
+    """The processes below these, or this one, that run, with their command lines.
+
+    None without /proc.
+    """
     parents, commands = {}, {}
     for folder in PROC.glob("[0-9]*"):
         try:
@@ -41,10 +44,10 @@ def descendants(root: int | None = None) -> dict[int, str]:
         parents[int(folder.name)] = int(parent)
         if state not in "ZX" and not any(helper in command for helper in HELPERS):
             commands[int(folder.name)] = command
-    below = {root or os.getpid()}
+    below = set(roots or [os.getpid()])
     while more := {child for child, parent in parents.items() if parent in below} - below:
         below |= more
-    return {pid: command for pid, command in commands.items() if pid in below - {os.getpid()}}
+    return {pid: commands[pid] for pid in below - {os.getpid()} if pid in commands}
 
 
 def end(pids: set[int]) -> None:
@@ -58,12 +61,21 @@ def end(pids: set[int]) -> None:
         time.sleep(0.01)
 
 
+def started_since(before: set[int]) -> dict[int, str]:
+    """The processes below this one that are neither of ``before`` nor below one of them."""
+    theirs = before | descendants(*before).keys() if before else before
+    return {pid: command for pid, command in descendants().items() if pid not in theirs}
+
+
 def check(before: set[int]) -> None:
-    """Ends what runs now and did not ``before``, and fails if there is any."""
+    """Ends what runs now and did not ``before``, and fails if there is any.
+
+    A browser that serves several tests starts and ends processes of its own: what is below a
+    process of before belongs to that one, and is looked at when the session ends.
+    """
     limit = time.monotonic() + GRACE
-    while (left := descendants()) and left.keys() - before and time.monotonic() < limit:
+    while (left := started_since(before)) and time.monotonic() < limit:
         time.sleep(0.05)
-    left = {pid: command for pid, command in left.items() if pid not in before}
     if left:
         end(set(left))
         pytest.fail(f"child processes outlived the test: {list(left.values())}", pytrace=False)
