@@ -24,8 +24,8 @@ class MultipleNegatives(Objective):
     """Cross-entropy of each query's positive among all documents of the batch.
 
     The documents of a batch are the positives of all its queries and the negatives that the miner
-    proposes for each. A query's own document, and documents that are known to answer it, are
-    never its negatives. Similarities are cosines.
+    proposes for each. The query itself, and documents that are known to answer it, are no
+    negatives of it, unless the miner proposes them for it. Similarities are cosines.
 
     Sources: Henderson et al., arXiv 1705.00652, section 4.4; ``MultipleNegativesRankingLoss`` of
     sentence-transformers, whose mask of known positives is missing. ``hardness`` is its
