@@ -32,7 +32,7 @@ from minesweep.reporting.analyse.statistics import (
 )
 from minesweep.reporting.read.study import read_study
 from minesweep.reporting.show.losses import rebin
-from minesweep.reporting.show.write import markdown
+from minesweep.reporting.show.write import keep, markdown
 
 # --- the arithmetic -------------------------------------------------------------------------
 
@@ -297,6 +297,13 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
     assert any("the edge of what was tried: " in n and "ohem (0.1)" in n for n in result.notes)
     assert result.headline.startswith("No difference seen: ohem")
     assert any("the same on every seed: random_k; ohem" in note for note in result.notes)
+    # All 30 runs are kept, so that anybody can compute the choice again.
+    keep(result, tmp_path / "results")
+    tried = pd.read_csv(tmp_path / "results" / f"{tmp_path.name}_tried.csv")
+    assert len(tried) == 30
+    means = tried.groupby(["miner", "optimizer.lr"])["val/accuracy"].mean().reset_index()
+    best = means.loc[means.groupby("miner")["val/accuracy"].idxmax()].set_index("miner")
+    assert best["optimizer.lr"].to_dict() == {c.arm: c.value for c in result.choices}
 
 
 def test_further_metrics_are_compared_and_a_reference_that_spends_nothing_is_no_budget(

@@ -16,6 +16,8 @@ from minesweep.reporting.show.figures import all_figures, paper
 from minesweep.reporting.show.page import render
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from minesweep.reporting.analyse.report import Report
 
 _BLOCK = re.compile(r"(<!-- begin (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -46,6 +48,9 @@ def write(report: Report, output: Path | None = None) -> list[Path]:
 def keep(report: Report, folder: Path) -> list[Path]:
     """Writes what a study showed: ``<study>.md`` to read, CSV files to compute with.
 
+    Where ``best_by`` chose a value for each arm, ``<study>_tried.csv`` holds every run of the
+    choice, so that the choice can be computed again without the runs.
+
     Args:
         report: The study's report.
         folder: Where to, e.g. ``results``; a ``README.md`` beside it that has a block
@@ -59,8 +64,10 @@ def keep(report: Report, folder: Path) -> list[Path]:
     curves = band(report.study.curves, arm_of, report.settings.validation)
     files = {f"{name}.md": summary(report), f"{name}.csv": texts.pop("table")}
     files |= {f"{name}_{kind}.csv": text for kind, text in texts.items()}
+    if report.choices:
+        files[f"{name}_tried.csv"] = _csv(report.study.runs)
     if len(curves):
-        files[f"{name}_curves.csv"] = curves.to_csv(index=False, lineterminator="\n")
+        files[f"{name}_curves.csv"] = _csv(curves)
     written = _write_all(folder, files)
     readme = folder.parent / "README.md"
     if (
@@ -86,7 +93,11 @@ def csv_texts(report: Report) -> dict[str, str]:
     """The tables as CSV: numbers in full, in the metric's own unit."""
     arms = report.table.reset_index(names="arm")
     named = {"table": arms, "differences": report.comparisons, "runs": report.runs}
-    return {name: t.to_csv(index=False, lineterminator="\n") for name, t in named.items()}
+    return {name: _csv(table) for name, table in named.items()}
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def markdown(report: Report, pictures: list[str]) -> str:
