@@ -102,6 +102,7 @@ def of_study(folder: Path, options: argparse.Namespace) -> int:
     """The study's table, figures and page."""
     # Imported here: --help and a wrong option must answer at once.
     from minesweep.reporting.analyse.report import analyse
+    from minesweep.reporting.show.headline import send_headline
     from minesweep.reporting.show.tables import print_report
     from minesweep.reporting.show.write import keep, write
     from minesweep.tracking.embeddings_page import write_outdated
@@ -112,6 +113,8 @@ def of_study(folder: Path, options: argparse.Namespace) -> int:
         files.extend(keep(result, options.keep))
     files.extend(write_outdated(folder))
     print_report(result, files)
+    if options.output is None and (line := send_headline(result)):
+        print(line)
     return 0
 
 

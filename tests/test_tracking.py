@@ -13,7 +13,7 @@ from test_training import only_run, results
 from minesweep.config.compose import compose
 from minesweep.tracking.journal import read_rows
 from minesweep.tracking.sections import SECTIONS
-from minesweep.tracking.weights_and_biases import mode
+from minesweep.tracking.wandb_run import mode
 
 EVERYTHING = ["logger=default", "logger.every=5", "logger.histogram_every=10"]
 

@@ -14,7 +14,7 @@ from minesweep.reporting.show.figures import curve_metrics
 from minesweep.reporting.show.tables import escape_markdown, means, to_markdown
 from minesweep.reporting.units import words
 from minesweep.tracking.sections import HISTOGRAMS, SECTIONS
-from minesweep.tracking.weights_and_biases import mode
+from minesweep.tracking.wandb_run import mode
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as reports
@@ -140,6 +140,7 @@ def study_report(entity: str, project: str, report: Report) -> reports.Report:
         width="fluid",
         blocks=[
             wr.MarkdownBlock(f"**{escape_markdown(report.headline)}**"),
+            *([wr.MarkdownBlock(escape_markdown(report.advice))] if report.advice else []),
             wr.MarkdownBlock(to_markdown(means(report))),
             wr.MarkdownBlock(notes),
             wr.PanelGrid(runsets=[runset], panels=panels),

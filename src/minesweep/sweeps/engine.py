@@ -139,6 +139,7 @@ def _conclude(
     finished = [trial for trial in planned if trial.finished]
     if finished:
         from minesweep.reporting.analyse.report import analyse
+        from minesweep.reporting.show.headline import send_headline
         from minesweep.reporting.show.tables import print_report
         from minesweep.reporting.show.write import write
 
@@ -146,6 +147,8 @@ def _conclude(
             try:
                 report = analyse(folder)
                 print_report(report, write(report))
+                if line := send_headline(report):
+                    console.print(line)
             except UserError as error:
                 console.print(f"no report of {folder}: {error}")
     for line in closing:
