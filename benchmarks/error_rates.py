@@ -24,8 +24,8 @@ from scipy.special import stdtrit
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.reporting.analyse.sequential import LOOKS, Rule
 from minesweep.reporting.show.tables import Table, to_markdown
+from minesweep.statistics.sequential import LOOKS, Rule
 
 STUDIES, ARMS, EFFECTS, FIXED = 20_000, (1, 3, 6), (0.0, 0.5, 1.0, 2.0), (5, 10)
 METRIC = "test/accuracy"

@@ -19,20 +19,11 @@ from minesweep.errors import UserError
 from minesweep.reporting.analyse.answer import Price, fixed, headline
 from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.report import analyse
-from minesweep.reporting.analyse.statistics import (
-    at_equal_budget,
-    band,
-    choose,
-    deciding_seeds,
-    holm,
-    interval,
-    paired,
-    resolvable,
-    two_groups,
-)
 from minesweep.reporting.read.study import read_study
 from minesweep.reporting.show.losses import rebin
 from minesweep.reporting.show.write import keep, markdown
+from minesweep.statistics.samples import holm, interval, resolvable, two_groups
+from minesweep.statistics.tables import at_equal_budget, band, choose, deciding_seeds, paired
 
 # --- the arithmetic -------------------------------------------------------------------------
 

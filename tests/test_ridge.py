@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from minesweep.reporting.analyse.ridge import exponent
+from minesweep.statistics.tables import exponent
 
 XS, YS = (4, 16, 64, 256), (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from minesweep.reporting.analyse.answer import COSTS, HELPS, SAME, UNSURE
-from minesweep.reporting.analyse.sequential import (
+from minesweep.statistics.sequential import (
+    COSTS,
+    HELPS,
     LOOKS,
+    SAME,
+    UNSURE,
     Rule,
     _exits,
     classify,

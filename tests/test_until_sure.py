@@ -20,9 +20,9 @@ from sweeping import ROOT, write_sweep
 
 from minesweep.config.identity import choice, run_folder
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.answer import COSTS, HELPS, SAME, UNSURE
 from minesweep.reporting.analyse.design import read_design
 from minesweep.reporting.analyse.report import analyse
+from minesweep.statistics.sequential import COSTS, HELPS, SAME, UNSURE
 from minesweep.sweeps.budget import Budget
 from minesweep.training.folder import RunFolder
 

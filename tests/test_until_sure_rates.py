@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minesweep.reporting.analyse.answer import COSTS, HELPS, SAME
-from minesweep.reporting.analyse.sequential import Rule, decide
+from minesweep.statistics.sequential import COSTS, HELPS, SAME, Rule, decide
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = {

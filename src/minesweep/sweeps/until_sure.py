@@ -20,14 +20,9 @@ from rich.console import Console
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.reporting.analyse.design import FILE, Design, read_design, to_json
-from minesweep.reporting.analyse.sequential import (
-    Decision,
-    Rule,
-    decide,
-    looks_up_to,
-)
 from minesweep.reporting.analyse.settings import Settings, read_given
 from minesweep.reporting.units import PERCENT, lower_is_better, unit
+from minesweep.statistics.sequential import Decision, Rule, decide, looks_up_to
 from minesweep.sweeps.budget import Budget, seconds_of
 from minesweep.sweeps.cells import at_seed, find_cells, seeds_of
 from minesweep.sweeps.plan import Planner, Trial

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from minesweep.reporting.analyse.answer import HELPS, UNSURE, Answer
+from minesweep.reporting.analyse.answer import Answer
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, CONTROLS, Arm
 from minesweep.reporting.read.study import EQUAL_COST
+from minesweep.statistics.sequential import HELPS, UNSURE
 
 
 def advise(

@@ -11,12 +11,9 @@ from typing import Any
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, CONTROLS, Arm
 from minesweep.reporting.read.study import EQUAL_COST
 from minesweep.reporting.units import unit, words
+from minesweep.statistics.sequential import ALPHA, COSTS, HELPS, SAME, UNSURE
 
-ALPHA = 0.05
-"""A difference is seen if its interval leaves out zero and its corrected p is below this."""
-HELPS, COSTS = "helps", "costs"
-SAME, NONE = "no difference", "no difference seen"
-UNSURE, UNKNOWN = "not sure", "cannot be said"
+NONE, UNKNOWN = "no difference seen", "cannot be said"
 MOST_WORDS = 25
 """Of a headline."""
 
@@ -77,7 +74,7 @@ def fixed(row: Mapping[Any, Any], smaller_wins: bool = False) -> Answer:
     """The answer after a number of seeds that was fixed in advance.
 
     Args:
-        row: A row of :func:`minesweep.reporting.analyse.statistics.compare`.
+        row: A row of :func:`minesweep.statistics.tables.compare`.
         smaller_wins: Whether a smaller value of the measure is better.
     """
     low, high, difference = row["low"], row["high"], row["difference"]

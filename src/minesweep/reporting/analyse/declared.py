@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from minesweep.reporting.analyse.answer import UNKNOWN, UNSURE, Answer
+from minesweep.reporting.analyse.answer import UNKNOWN, Answer
 from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.design import Design
-from minesweep.reporting.analyse.sequential import Decision, decide, e_value, seeds_for
 from minesweep.reporting.analyse.settings import Settings
 from minesweep.reporting.read.study import EQUAL_COST
 from minesweep.reporting.units import unit, words
+from minesweep.statistics.sequential import UNSURE, Decision, decide, e_value, seeds_for
 
 
 def declared_settings(settings: Settings, design: Design, metrics: Sequence[str]) -> Settings:

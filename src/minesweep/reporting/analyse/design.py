@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.sequential import Rule
 from minesweep.reporting.units import unit
+from minesweep.statistics.sequential import Rule
 
 FILE = "until_sure.json"
 

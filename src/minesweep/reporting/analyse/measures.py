@@ -10,10 +10,10 @@ import pandas as pd
 
 from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.settings import Settings
-from minesweep.reporting.analyse.statistics import at_equal_budget
 from minesweep.reporting.read.files import UnreadableError, number, read_json
 from minesweep.reporting.read.study import Study
 from minesweep.reporting.units import words
+from minesweep.statistics.tables import at_equal_budget
 
 FURTHER = ("train/accuracy_running",)
 """Metrics that stand in the table beside the main one and its ``_best``, where runs have them

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from minesweep.reporting.analyse.arms import Arm, show, size_order
-from minesweep.reporting.analyse.statistics import POWER, Choice, resolvable, two_groups
 from minesweep.reporting.units import unit, words
+from minesweep.statistics.samples import POWER, resolvable, two_groups
+from minesweep.statistics.tables import Choice
 
 
 def of_choices(choices: list[Choice], validation: str) -> list[str]:

@@ -37,15 +37,10 @@ from minesweep.reporting.analyse.settings import (
     read_settings,
     smaller_wins,
 )
-from minesweep.reporting.analyse.statistics import (
-    Choice,
-    choose,
-    compare,
-    summarise,
-)
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, make_views
 from minesweep.reporting.read.study import Study, read_study
 from minesweep.reporting.units import lower_is_better
+from minesweep.statistics.tables import Choice, choose, compare, summarise
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,10 @@ from minesweep.reporting.analyse.arms import (
     show,
     size_order,
 )
-from minesweep.reporting.analyse.ridge import exponent
-from minesweep.reporting.analyse.statistics import Interval, summarise
 from minesweep.reporting.read.files import UnreadableError, number, read_journal
 from minesweep.reporting.units import lower_is_better, words
+from minesweep.statistics.samples import Interval
+from minesweep.statistics.tables import exponent, summarise
 from minesweep.words import nearest
 
 if TYPE_CHECKING:

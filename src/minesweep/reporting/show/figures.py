@@ -13,13 +13,13 @@ import numpy as np
 from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
 from minesweep.reporting.analyse.report import Report
-from minesweep.reporting.analyse.statistics import band
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff
 from minesweep.reporting.show import charts
 from minesweep.reporting.show.charts import DASHED, DOTTED, GREY, HUES, SOLID, Figure, short
 from minesweep.reporting.show.losses import LossHistogram, loss_histograms, thin
 from minesweep.reporting.show.view_charts import surface, tradeoff
 from minesweep.reporting.units import unit, words
+from minesweep.statistics.tables import band
 
 MOST_ARMS, MOST_POINTS, MOST_DIFFERENCES, MOST_ON_PAPER = 12, 120, 40, 4
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.reporting.analyse.statistics import band
 from minesweep.reporting.show import tables
 from minesweep.reporting.show.charts import png
 from minesweep.reporting.show.figures import all_figures, paper
 from minesweep.reporting.show.page import render
+from minesweep.statistics.tables import band
 
 if TYPE_CHECKING:
     import pandas as pd

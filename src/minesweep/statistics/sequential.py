@@ -17,8 +17,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from minesweep.reporting.analyse.answer import ALPHA, COSTS, HELPS, SAME, UNSURE
-
+ALPHA = 0.05
+"""Chance of a wrong answer where nothing differs."""
+HELPS, COSTS, SAME, UNSURE = "helps", "costs", "no difference", "not sure"
+"""What an interval answers."""
 LOOKS = (5, 8, 12, 16, 20)
 """Numbers of seeds at which an arm is looked at."""
 SHAPE = 0.25

@@ -1,4 +1,4 @@
-"""Means, intervals and paired differences over seeds: pure functions over tidy tables.
+"""Arms and their paired differences over seeds: pure functions over tidy tables.
 
 Runs are averaged over the seed alone. Every interval is Student's t at 95 % over seeds, every
 difference is paired: the same seed gives both arms the same initialisation and batches.
@@ -8,36 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import nctdtrinc, stdtr, stdtrit
+from scipy.special import stdtrit
 
-CONFIDENCE = 0.95
-POWER = 0.8
-"""Chance with which a difference that can be resolved would be seen."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over ``n`` seeds and its 95 % t-interval; NaN where there is none.
-
-    ``p`` is that of the mean being zero, two-sided: of a paired difference, the paired t-test's.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    p: float
-
-    @property
-    def half(self) -> float:
-        return (self.high - self.low) / 2
+from minesweep.statistics.samples import CONFIDENCE, Interval, holm, interval
 
 
 @dataclass(frozen=True)
@@ -71,26 +50,6 @@ class Choice:
         return len(numbers) > 1 and self.value in (numbers[0], numbers[-1])
 
 
-def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Mean and 95 % t-interval of independent values; NaN among them are left out.
-
-    One value has no interval. Equal values have none either, unless they are all zero: a
-    sample without spread says nothing about the spread.
-    """
-    x = np.asarray(values, dtype=float)
-    x = x[np.isfinite(x)]
-    n, mean = len(x), float(x.mean()) if len(x) else math.nan
-    spread = float(x.std(ddof=1)) if n > 1 else 0.0
-    if n < 2 or spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
-        known = n > 1 and mean == 0
-        ends = 0.0 if known else math.nan
-        return Interval(mean, ends, ends, n, 1.0 if known else math.nan)
-    error = spread / math.sqrt(n)
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
-    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    return Interval(mean, mean - half, mean + half, n, p)
-
-
 def paired(arm: pd.Series, baseline: pd.Series) -> pd.Series:
     """The differences ``arm - baseline`` on the seeds that both have; all indexed by seed.
 
@@ -121,76 +80,6 @@ def deciding_seeds(differences: pd.Series) -> list[Any]:
 
     whole = says(differences)
     return [seed for seed in differences.index if says(differences.drop(seed)) != whole]
-
-
-def two_groups(values: Sequence[float] | np.ndarray) -> np.ndarray | None:
-    """Whether an arm's values fall into two groups, such as seeds that collapsed and others.
-
-    The statistic is the widest gap between neighbours over the standard deviation within the two
-    groups that it makes. Its limit is the 99th percentile for as many normal values, by
-    simulation. A standard deviation below a thousandth of the largest value counts as that.
-
-    Args:
-        values: One a seed.
-
-    Returns:
-        A mask of the smaller group, or None. Fewer than four values are never two groups.
-    """
-    x = np.asarray(values, dtype=float)
-    if len(x) < 4 or not np.isfinite(x).all() or not np.ptp(x):
-        return None
-    ratio, above = _gap(x[None], floor=1e-3 * float(np.abs(x).max()))
-    if not ratio[0] > _gap_limit(len(x)):
-        return None
-    return above[0] if above[0].sum() * 2 <= len(x) else ~above[0]
-
-
-def _gap(samples: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The statistic of :func:`two_groups` for ``[m, n]`` samples, and which lie above the gap."""
-    ordered = np.sort(samples, axis=1)
-    gaps = np.diff(ordered, axis=1)
-    widest = gaps.argmax(1)[:, None]
-    above = samples > np.take_along_axis(ordered, widest, 1)
-    squares = np.zeros(len(samples))
-    for group in (above, ~above):
-        mean = (samples * group).sum(1) / group.sum(1)
-        squares += (((samples - mean[:, None]) ** 2) * group).sum(1)
-    within = np.maximum(np.sqrt(squares / (samples.shape[1] - 2)), floor)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.take_along_axis(gaps, widest, 1)[:, 0] / within, above
-
-
-@cache
-def _gap_limit(n: int) -> float:
-    draws = np.random.default_rng(0).normal(size=(20_000, n))
-    return float(np.quantile(_gap(draws)[0], 0.99))
-
-
-def resolvable(half: float, n: int) -> float:
-    """The least true difference that so many seeds would show, with a chance of ``POWER``.
-
-    Shown: by a 95 % interval that leaves out zero, before any correction. The spread of the
-    paired differences is taken to be the one seen; with few seeds that is itself a guess.
-
-    Args:
-        half: Half the width of the 95 % t-interval over ``n`` seeds.
-        n: Number of seeds.
-    """
-    edge = stdtrit(n - 1, 0.5 + CONFIDENCE / 2)
-    return float(nctdtrinc(n - 1, 1 - POWER, edge) * half / edge)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of p values (Scandinavian J. of Statistics 6, 1979).
-
-    A NaN stays NaN and does not count as a comparison.
-    """
-    order = sorted((i for i in range(len(p)) if not math.isnan(p[i])), key=lambda i: p[i])
-    corrected, largest = [math.nan] * len(p), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
-        corrected[i] = largest
-    return corrected
 
 
 def summarise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -332,3 +221,29 @@ def band(curves: pd.DataFrame, arm_of: Mapping[str, str], metric: str) -> pd.Dat
     half = factor * table.pop("std") / np.sqrt(n)
     low, high = table["mean"] - half, table["mean"] + half
     return table.assign(low=low, high=high, n=n).reset_index(drop=True)
+
+
+def exponent(table: pd.DataFrame, smaller: bool) -> Interval | None:
+    """The exponent b of ``best y ~ x^b``, with its 95 % interval over seeds.
+
+    One fit a seed: the least-squares slope of log(best y) on log(x). 0 says that the best y does
+    not depend on x, 1/2 that it grows like the square root. A best y that lies on the edge of what
+    was tried pulls the slope towards 0.
+
+    Args:
+        table: One row a run: ``x`` and ``y`` as numbers or their texts, ``seed``, ``value``.
+        smaller: Whether the smallest value is the best.
+
+    Returns:
+        None where x or y are not positive numbers, or a seed has fewer than three values of x.
+    """
+    places = table[["x", "y"]].apply(pd.to_numeric, errors="coerce")
+    if not (places > 0).all(axis=None):
+        return None
+    slopes = []
+    for _, own in table.assign(**places).dropna(subset=["value"]).groupby("seed"):
+        best = own.sort_values(["value", "y"], ascending=[smaller, True]).groupby("x").first()
+        if len(best) < 3:
+            return None
+        slopes.append(np.polyfit(np.log(best.index), np.log(best["y"]), 1)[0])
+    return interval(np.array(slopes)) if slopes else None

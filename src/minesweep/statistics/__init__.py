@@ -1,0 +1,1 @@
+"""Means, intervals, paired differences and sequential looks: arrays and tidy tables alone."""

@@ -1,0 +1,123 @@
+"""One sample, such as one value a seed: mean and interval, groups, corrected p values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.special import nctdtrinc, stdtr, stdtrit
+
+CONFIDENCE = 0.95
+POWER = 0.8
+"""Chance with which a difference that can be resolved would be seen."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` seeds and its 95 % t-interval; NaN where there is none.
+
+    ``p`` is that of the mean being zero, two-sided: of a paired difference, the paired t-test's.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    p: float
+
+    @property
+    def half(self) -> float:
+        return (self.high - self.low) / 2
+
+
+def interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Mean and 95 % t-interval of independent values; NaN among them are left out.
+
+    One value has no interval. Equal values have none either, unless they are all zero: a
+    sample without spread says nothing about the spread.
+    """
+    x = np.asarray(values, dtype=float)
+    x = x[np.isfinite(x)]
+    n, mean = len(x), float(x.mean()) if len(x) else math.nan
+    spread = float(x.std(ddof=1)) if n > 1 else 0.0
+    if n < 2 or spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        known = n > 1 and mean == 0
+        ends = 0.0 if known else math.nan
+        return Interval(mean, ends, ends, n, 1.0 if known else math.nan)
+    error = spread / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
+    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
+    return Interval(mean, mean - half, mean + half, n, p)
+
+
+def two_groups(values: Sequence[float] | np.ndarray) -> np.ndarray | None:
+    """Whether an arm's values fall into two groups, such as seeds that collapsed and others.
+
+    The statistic is the widest gap between neighbours over the standard deviation within the two
+    groups that it makes. Its limit is the 99th percentile for as many normal values, by
+    simulation. A standard deviation below a thousandth of the largest value counts as that.
+
+    Args:
+        values: One a seed.
+
+    Returns:
+        A mask of the smaller group, or None. Fewer than four values are never two groups.
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) < 4 or not np.isfinite(x).all() or not np.ptp(x):
+        return None
+    ratio, above = _gap(x[None], floor=1e-3 * float(np.abs(x).max()))
+    if not ratio[0] > _gap_limit(len(x)):
+        return None
+    return above[0] if above[0].sum() * 2 <= len(x) else ~above[0]
+
+
+def _gap(samples: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The statistic of :func:`two_groups` for ``[m, n]`` samples, and which lie above the gap."""
+    ordered = np.sort(samples, axis=1)
+    gaps = np.diff(ordered, axis=1)
+    widest = gaps.argmax(1)[:, None]
+    above = samples > np.take_along_axis(ordered, widest, 1)
+    squares = np.zeros(len(samples))
+    for group in (above, ~above):
+        mean = (samples * group).sum(1) / group.sum(1)
+        squares += (((samples - mean[:, None]) ** 2) * group).sum(1)
+    within = np.maximum(np.sqrt(squares / (samples.shape[1] - 2)), floor)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.take_along_axis(gaps, widest, 1)[:, 0] / within, above
+
+
+@cache
+def _gap_limit(n: int) -> float:
+    draws = np.random.default_rng(0).normal(size=(20_000, n))
+    return float(np.quantile(_gap(draws)[0], 0.99))
+
+
+def resolvable(half: float, n: int) -> float:
+    """The least true difference that so many seeds would show, with a chance of ``POWER``.
+
+    Shown: by a 95 % interval that leaves out zero, before any correction. The spread of the
+    paired differences is taken to be the one seen; with few seeds that is itself a guess.
+
+    Args:
+        half: Half the width of the 95 % t-interval over ``n`` seeds.
+        n: Number of seeds.
+    """
+    edge = stdtrit(n - 1, 0.5 + CONFIDENCE / 2)
+    return float(nctdtrinc(n - 1, 1 - POWER, edge) * half / edge)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of p values (Scandinavian J. of Statistics 6, 1979).
+
+    A NaN stays NaN and does not count as a comparison.
+    """
+    order = sorted((i for i in range(len(p)) if not math.isnan(p[i])), key=lambda i: p[i])
+    corrected, largest = [math.nan] * len(p), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
+        corrected[i] = largest
+    return corrected
