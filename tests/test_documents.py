@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Train
@@ -15,12 +17,13 @@ from torch import Tensor
 
 from minesweep.datasets.corpus import Lists
 from minesweep.datasets.documents import Documents
-from minesweep.datasets.retrieval import Retrieval
+from minesweep.datasets.retrieval import Retrieval, limited, linked
 from minesweep.datasets.retrieval_files import read_collection
 from minesweep.errors import UserError
 from minesweep.evaluation.ranking import ranking
 from minesweep.indexes.similar import most_similar
 from minesweep.miners.negatives import Rules, choose_negatives
+from minesweep.models.static_embeddings import StaticEmbeddings
 
 NONE = -math.inf
 
@@ -259,6 +262,32 @@ def test_pairs_are_read_alike_from_jsonl_csv_and_beir(tmp_path: Path) -> None:
         assert (again.queries, again.pairs) == (found.queries, found.pairs)
         assert again.documents == found.documents
         assert not again.notes
+
+
+def test_a_limit_keeps_whole_groups_and_the_documents_that_answer_nothing(tmp_path: Path) -> None:
+    further = tmp_path / "more.txt"
+    further.write_text("of nobody\n")
+    found = read_collection(pairs_file(tmp_path / "a.jsonl"), further)
+    groups = linked(found)
+    left, kept = limited(found, groups, 7, np.random.default_rng(0))
+    assert len(left.queries) == 7
+    assert "of nobody" in left.documents
+    wanted = [(found.queries[q], found.documents[d]) for q, d in found.pairs]
+    named = [(left.queries[q], left.documents[d]) for q, d in left.pairs]
+    assert named == [pair for pair in wanted if pair[0] in left.queries]
+    assert len(left.documents) == len({d for _, d in named}) + 1
+    rows = [found.documents.index(text) for text in left.documents]
+    rows += [len(found.documents) + found.queries.index(text) for text in left.queries]
+    assert (kept == groups[rows]).all()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wordllama") is None, reason="needs the extra 'text'")
+def test_the_first_numbers_of_wordllamas_table_serve_alone() -> None:
+    whole = StaticEmbeddings(input_shape=(32000,), num_classes=1).table.weight
+    part = StaticEmbeddings(width=64, input_shape=(32000,), num_classes=1).table.weight
+    torch.testing.assert_close(part, whole[:, :64], rtol=0, atol=0)
+    with pytest.raises(UserError, match=r"model.width=300 must be 1 to 256"):
+        StaticEmbeddings(width=300, input_shape=(32000,), num_classes=1)
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ class Retrieval(Dataset):
         test_share: Share of the groups for the test.
         val_queries: Validation queries at most.
         test_queries: Test queries at most.
-        limit: Groups at most, drawn by ``split_seed``; None for all.
+        limit: Groups at most, drawn by ``split_seed``, with their queries and documents; documents
+            that answer nothing all stay. None for all groups.
         split_seed: Fixes the splits, ``limit`` and what is hidden.
     """
 
@@ -100,6 +101,8 @@ class Retrieval(Dataset):
             closed: Whether texts of a group answer each other, and queries are documents.
         """
         random = np.random.default_rng(self.split_seed)
+        if self.limit is not None:
+            found, groups = limited(found, groups, self.limit, random)
         parts = self._deal(found, groups, random)
         documents, size = len(found.documents), len(found.documents)
         answers = _answers(found, found.pairs, closed)
@@ -175,8 +178,6 @@ class Retrieval(Dataset):
         group = groups[len(found.documents) :]
         asked = sorted({query for query, _ in found.pairs})
         names = random.permutation(np.unique(group[asked]))
-        if self.limit is not None:
-            names = names[: self.limit]
         if {"train", "test"} <= set(found.parts):
             parts = {part: found.parts.get(part, []) for part in ("train", "val", "test")}
             if not parts["val"]:
@@ -192,11 +193,9 @@ class Retrieval(Dataset):
                 count = max(1, round(share * len(names)))
                 where |= dict.fromkeys(names[first : first + count].tolist(), part)
                 first += count
-            used = set(names.tolist())
             parts = {part: [] for part in ("train", "val", "test")}
             for query in asked:
-                if group[query] in used:
-                    parts[where.get(int(group[query]), "train")].append(query)
+                parts[where.get(int(group[query]), "train")].append(query)
         for part, queries in parts.items():
             if not queries:
                 raise UserError(
@@ -245,6 +244,40 @@ class QuoraRetrieval(Retrieval):
         found = Collection(named, named, pairs)
         group = _components(np.array(pairs), len(named))
         return self.build(found, np.concatenate([group, group]), closed=True)
+
+
+def limited(
+    found: Collection, groups: np.ndarray, limit: int, random: np.random.Generator
+) -> tuple[Collection, np.ndarray]:
+    """The texts of at most ``limit`` groups that have a pair, and all documents without one.
+
+    Args:
+        found: Texts and pairs.
+        groups: ``[D + Q]`` group of each document, then of each query.
+        limit: Groups at most.
+        random: Draws them.
+
+    Returns:
+        What is left, and its groups.
+    """
+    size = len(found.documents)
+    paired = np.unique(groups[[document for _, document in found.pairs]])
+    dropped = random.permutation(paired)[limit:]
+    kept = ~np.isin(groups, dropped)
+    documents, queries = (np.flatnonzero(part).tolist() for part in (kept[:size], kept[size:]))
+    new_document = {row: place for place, row in enumerate(documents)}
+    new_query = {row: place for place, row in enumerate(queries)}
+    left = Collection(
+        [found.documents[row] for row in documents],
+        [found.queries[row] for row in queries],
+        [(new_query[q], new_document[d]) for q, d in found.pairs if q in new_query],
+        {
+            part: [new_query[q] for q in held if q in new_query]
+            for part, held in found.parts.items()
+        },
+        found.notes,
+    )
+    return left, groups[kept]
 
 
 def within(

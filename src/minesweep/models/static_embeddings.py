@@ -23,7 +23,8 @@ class StaticEmbeddings(nn.Module):
         table: Where the vectors start: ``wordllama`` (256 numbers a token, inside the package of
             that name), ``random``, or a folder with ``model.safetensors``, such as one of
             model2vec. It must be of the dataset's tokenizer.
-        width: Numbers a token, of ``random``.
+        width: Numbers a token, of ``random``; of ``wordllama`` the first so many, 256 at most: its
+            table is trained so that the first ones serve alone (Kusupati et al., arXiv 2205.13147).
         input_shape: ``(number of different tokens,)``.
         num_classes: Not looked at.
 
@@ -50,6 +51,10 @@ class StaticEmbeddings(nn.Module):
         size = input_shape[0]
         start = torch.randn(size, width) / width**0.5
         weights = start if table == RANDOM else _read(table)
+        if table == WORDLLAMA:
+            if not 1 <= width <= weights.shape[1]:
+                raise UserError(f"model.width={width} must be 1 to {weights.shape[1]}: wordllama's")
+            weights = weights[:, :width].clone()
         if len(weights) != size:
             raise UserError(
                 f"model.table={table} has {len(weights)} tokens, and the dataset's tokenizer has "
