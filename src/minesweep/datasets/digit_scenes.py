@@ -48,21 +48,21 @@ class DigitScenes(Dataset):
         self,
         *,
         source: str = "mnist",
-        digits: Sequence[int] = (0, 1, 4),
+        digits: Sequence[int] = (0, 1),
         scenes: int = 1500,
         held_out: int = 250,
-        size: int = 32,
-        objects: int = 1,
+        size: int = 20,
+        objects: int = 2,
         least: int = 12,
         most: int = 16,
-        clutter: int = 2,
+        clutter: int = 1,
         noise: float = 0.1,
         split_seed: int = 0,
     ) -> None:
         self.source = check_word("dataset.source", source, SOURCES)
         if not 1 <= len(set(digits)) == len(digits) <= 9 or not set(digits) <= set(range(10)):
             raise UserError(
-                f"dataset.digits={list(digits)} must be 1 to 9 different digits, e.g. [0,1,4]"
+                f"dataset.digits={list(digits)} must be 1 to 9 different digits, e.g. [0,1]"
             )
         if not 4 <= least <= most <= size:
             raise UserError(
