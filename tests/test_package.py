@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from minesweep.cli import COMMANDS, main
+from minesweep.config.compose import compose
+from minesweep.config.equal_cost import with_equal_cost
+from minesweep.config.places import command
+from minesweep.dashboard.index import write_index
+from minesweep.errors import UserError
+from minesweep.sweeps.spec import read
 
 QUICK = ("trainer.max_steps=5", "trainer.threads=1", "trainer.batch_size=64", "logger=none")
 
@@ -91,6 +101,48 @@ def test_a_sweep_is_known_by_its_name(tmp_path: Path) -> None:
     assert "does_it_hel: No such file" in started("sweep", "does_it_hel", cwd=tmp_path).stderr
 
 
+def told(node: ast.AST) -> Iterator[str]:
+    """The texts of a file's code but for the strings that document it."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant):
+            continue
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            yield inner.value
+        yield from told(inner)
+
+
+def test_no_message_names_a_file_that_a_wheel_lacks() -> None:
+    """A command is spelled by ``minesweep.config.places.command``."""
+    package = ROOT / "src" / "minesweep"
+    texts = {path: path.read_text() for path in package.rglob("*.j2")}
+    for path in [*package.rglob("*.py"), *(ROOT / "src").glob("*.py")]:
+        texts[path] = "\n".join(told(ast.parse(path.read_text())))
+    hydra = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())["hydra"]
+    texts[ROOT / "conf" / "train.yaml"] = yaml.safe_dump(hydra)
+    wrong = {
+        str(path): re.findall(r"python src/.*|src/\w+\.py \S.*", t) for path, t in texts.items()
+    }
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+def test_commands_are_spelled_as_they_are_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert command("sweep") == "python src/sweep.py"
+    assert read("nk").started() == ["python", "src/train.py"]
+    monkeypatch.chdir(tmp_path)
+    assert command("sweep") == "minesweep sweep"
+    assert read("nk").started() == ["minesweep", "train"]
+    costs = ["dataset=digits", "trainer.equal_cost=auto"]
+    with pytest.raises(UserError, match="minesweep sweep FILE --check measures the arms"):
+        with_equal_cost(compose(costs))
+    (tmp_path / "runs").mkdir()
+    assert "minesweep train makes one" in write_index(tmp_path / "runs").read_text()
+    words = started("train", "--help", cwd=tmp_path)
+    assert "  minesweep train miner=ohem miner.k=384\n" in words.stdout, words.stderr
+
+
 def test_a_folder_to_start_from_trains(tmp_path: Path) -> None:
     """``init`` in the checkout: each of its parts, and its own test."""
     assert started("init", "mine", cwd=tmp_path).returncode == 0
@@ -127,8 +179,11 @@ def test_the_wheel_holds_what_is_read(wheel: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_installed_wheel_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_runs_in_an_empty_folder(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Installed into an environment that sees the packages of this one, but not the checkout."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")

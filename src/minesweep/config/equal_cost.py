@@ -12,6 +12,7 @@ import json
 from omegaconf import DictConfig
 
 from minesweep.config.identity import identity, study_folder
+from minesweep.config.places import command
 from minesweep.errors import UserError
 
 FILE = "step_seconds.json"
@@ -51,7 +52,7 @@ def with_equal_cost(cfg: DictConfig) -> DictConfig:
         what = "holds no costs of this arm" if path.exists() else "is missing"
         raise CostUnknown(
             f"trainer.equal_cost=auto: {path} {what}; "
-            "python src/sweep.py FILE --check measures the arms of a sweep file"
+            f"{command('sweep')} FILE --check measures the arms of a sweep file"
         )
     resolved = copy.deepcopy(cfg)
     resolved.trainer.equal_cost = count

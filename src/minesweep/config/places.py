@@ -27,6 +27,19 @@ TEMPLATE = _place("template", "template")
 """What ``minesweep init`` writes."""
 
 
+def command(entry: str) -> str:
+    """How one of the entries is started from here.
+
+    Args:
+        entry: ``train``, ``sweep``, ``report`` ...
+
+    Returns:
+        ``python src/train.py`` in the checkout's folder, ``minesweep train`` elsewhere.
+    """
+    place = Path("src") / f"{entry}.py"
+    return f"python {place}" if place.resolve() == ENTRIES / place.name else f"minesweep {entry}"
+
+
 def env_folder(variable: str, default: str) -> str:
     """The folder that an environment variable names; ``default`` where it is unset or empty."""
     return os.path.expanduser(os.environ.get(variable, "").strip() or default)
@@ -47,3 +60,4 @@ def own_folders() -> list[str]:
 
 # Registered when this is imported, so that worker processes, which import it too, have it.
 OmegaConf.register_new_resolver("env_folder", env_folder, replace=True)
+OmegaConf.register_new_resolver("command", command, replace=True)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from minesweep import __version__
+from minesweep.config.places import command
 from minesweep.dashboard.scan import STATES, RunLine, Scan, moment, scan
 from minesweep.files import write_atomically
 from minesweep.pages import clean, environment
@@ -48,6 +49,7 @@ def render(found: Scan, tensorboard: str = "") -> str:
             runs=[_row(run, tensorboard) for run in found.runs],
             states=[state for state in STATES if any(run.state == state for run in found.runs)],
             without=_without_page(found),
+            report=command("report"),
             left_out=", ".join(left_out),
             tensorboard=tensorboard,
             made=f"{moment(time.time()):%Y-%m-%d %H:%M:%S %Z}",
@@ -58,7 +60,7 @@ def render(found: Scan, tensorboard: str = "") -> str:
 
 def _answer(runs: list[RunLine]) -> str:
     if not runs:
-        return "No run yet: python src/train.py makes one."
+        return f"No run yet: {command('train')} makes one."
     counts = Counter(run.state for run in runs)
     told = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     studies = len({run.study for run in runs})

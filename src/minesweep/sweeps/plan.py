@@ -160,11 +160,11 @@ class Planner:
         return cfg
 
     def command(self, trial: Trial) -> list[str]:
-        """The words that train a trial by itself: its program and overrides, but for the seed."""
+        """The words that train a trial by itself: a program and overrides, but for the seed."""
         own = {"study", "seed", "trainer.progress", "trainer.threads"}
         words = [word for word in trial.overrides if _parse(word).key_or_group not in own]
         own_folder = ["--config-dir", self._folders[0]] if self._folders else []
-        return [str(self._sweep.program), *own_folder, *words]
+        return [*self._sweep.started(), *own_folder, *words]
 
     def _plan(self, trial: Sequence[str]) -> Trial:
         swept, overrides = self._overrides(trial)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from minesweep.config.overrides import is_group, kinds_of_text
-from minesweep.config.places import ENTRIES, SWEEPS
+from minesweep.config.places import ENTRIES, SWEEPS, command
 from minesweep.errors import UserError
 from minesweep.sweeps.hyperband import Rule
 from minesweep.sweeps.parameters import Parameter, check_override, read_parameters
@@ -90,6 +90,12 @@ class Sweep:
     early_terminate: Rule | None = None
     fixed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def started(self) -> list[str]:
+        """The words that a person starts the program with."""
+        if self.program == ENTRIES / "train.py":
+            return command("train").split()
+        return ["python", str(self.program)]
 
 
 def read(path: Path | str) -> Sweep:

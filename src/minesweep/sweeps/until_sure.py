@@ -162,7 +162,7 @@ class UntilSure:
     def _commands(self, seed: int) -> dict[str, str]:
         """How to train each arm; the steps of an arm at equal cost are those that were measured."""
         return {
-            label: shlex.join(["python", *self._planner.command(self._trial(label, seed))])
+            label: shlex.join(self._planner.command(self._trial(label, seed)))
             for label in self._cells.configs
         }
 
