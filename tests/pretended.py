@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -26,8 +26,6 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 DEVICE = torch.device("meta")
 CUDA, CPU = torch.device("cuda:0"), torch.device("cpu")
 aten = torch.ops.aten
-READ = {aten._local_scalar_dense.default, aten.equal.default}
-"""What tells the host a value; fake tensors have none."""
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 _Generator = torch.Generator
 _Autocast = torch.autocast
@@ -86,7 +84,7 @@ def _computed(func: Any, args: Any, kwargs: Any) -> Any:
     flat, form = tree_flatten((args, kwargs))
     held = [_held(word) for word in flat]
     places = None
-    if any(_is_placed(word) for word in flat) and func not in READ:
+    if any(_is_placed(word) for word in flat):
         places = _places(func, flat, form)
     given, named = tree_unflatten(held, form)
     results, shape = tree_flatten(func(*given, **named))
@@ -125,8 +123,8 @@ def _fake(word: Any) -> Any:
     return CUDA if _is_placed(word) else word
 
 
-def _places(func: Any, flat: list[Any], form: Any) -> list[torch.device | None]:
-    """The device of each result.
+def _places(func: Any, flat: list[Any], form: Any) -> list[torch.device | None] | None:
+    """The device of each result; None where it is a value for the host, which fake tensors lack.
 
     Raises:
         RuntimeError: Operands lie on two devices, or a generator on another than the result.
@@ -136,13 +134,25 @@ def _places(func: Any, flat: list[Any], form: Any) -> list[torch.device | None]:
         args = _without_masks(func, args)
     fakes, form = tree_flatten((args, kwargs))
     args, kwargs = tree_unflatten([_fake(word) for word in fakes], form)
-    with _MODE:
-        found, _ = tree_flatten(func(*args, **kwargs))
-    places = [word.device if isinstance(word, Tensor) else None for word in found]
+    if not any("Tensor" in str(result.type) for result in func._schema.returns):
+        _common_device(func, args, kwargs)
+        return None
+    try:
+        with _MODE:
+            found, _ = tree_flatten(func(*args, **kwargs))
+    except GuardOnDataDependentSymNode:  # a size that values decide is asked for within
+        places = [_common_device(func, args, kwargs)] * len(func._schema.returns)
+    else:
+        places = [word.device if isinstance(word, Tensor) else None for word in found]
     for word in flat:
         if isinstance(word, _Generator) and (word._cdata in _on_device) != (CUDA in places):
             raise RuntimeError(f"{func}: a generator on another device than the result")
     return places
+
+
+def _common_device(func: Any, args: Any, kwargs: Any) -> Any:
+    fakes = [word for word in tree_flatten((args, kwargs))[0] if isinstance(word, FakeTensor)]
+    return FakeTensor._find_common_device(func, fakes)[0]
 
 
 def _without_masks(func: Any, args: Any) -> Any:

@@ -36,6 +36,9 @@ RUN = (
     "python src/train.py dataset=image_folder dataset.path=my_images trainer.max_steps=50",
     "python src/train.py dataset=image_folder dataset.path=my_images trainer.batch_size=64"
     " trainer.max_steps=50",
+    "python src/train.py dataset=csv dataset.path=wine.csv dataset.label=target model=mlp"
+    " trainer.batch_size=16",
+    "python src/train.py dataset=npz dataset.path=digits.npz model=mlp",
 )
 """Training commands that run here, on three steps of small data, in this process."""
 
@@ -200,8 +203,17 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data" / "my_images"
 
 
+@pytest.fixture
+def tables(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page on datasets writes, where ``paths.data_dir`` points."""
+    (text,) = (text for _, text in blocks("python") if "load_wine" in text)
+    monkeypatch.chdir(images.parents[1])
+    exec(compile(text, "block", "exec"), {})
+    monkeypatch.chdir(ROOT)
+
+
 @pytest.mark.parametrize("command", RUN)
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("images", "tables")
 def test_training_commands_run(command: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command in COMMANDS, "RUN names a command that is no longer shown"
     monkeypatch.syspath_prepend(str(OWN))
@@ -278,11 +290,12 @@ def test_the_dashboard_runs(cli: Callable[..., Any], nk: Path) -> None:
     assert (nk.parent / "index.html").stat().st_size > 1000
 
 
-def test_the_python_blocks_run(nk: Path) -> None:
+def test_the_python_blocks_run(nk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop and the miner of README and how-to, as they stand, on a small model."""
     import torch
 
-    extras = ["lightning"]
+    monkeypatch.chdir(tmp_path)
+    extras = ["lightning", "transformers", "datasets\n"]
     if importlib.util.find_spec("pytorch_metric_learning") is None:
         extras.append("pytorch_metric_learning")
     shown = {t for _, t in blocks("python") if not any(extra in t for extra in extras)}
@@ -331,6 +344,53 @@ def test_the_lightning_block_runs(tmp_path: Path) -> None:
     trainer.fit(names["Mined"](model), torch.utils.data.DataLoader(data, batch_size=128))
     assert trainer.global_step == 2
     assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_block_of_transformers_runs(tmp_path: Path) -> None:
+    import torch
+
+    from minesweep.compat import import_torchvision
+
+    import_torchvision()  # transformers imports it; a wheel that does not fit this torch is mended
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    (text,) = (text for _, text in blocks("python") if "transformers" in text)
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20}
+    config = transformers.BertConfig(**small, intermediate_size=8, num_labels=2)
+    model = transformers.BertForSequenceClassification(config)
+    before = model.classifier.weight.detach().clone()
+    settings = transformers.TrainingArguments(
+        str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=32,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    train = [{"input_ids": torch.arange(5) + n % 9, "labels": n % 2} for n in range(64)]
+    names: dict[str, Any] = {"model": model, "settings": settings, "train": train}
+    exec(compile(text, "block", "exec"), names)
+    assert not torch.equal(before, model.classifier.weight)
+    logged = [line for line in names["trainer"].state.log_history if "loss" in line]
+    assert [line["hard/samples/k"] for line in logged] == [16, 16]
+
+
+def test_the_block_of_datasets_runs(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    (text,) = (text for _, text in blocks("python") if "datasets\n" in text)
+    rows = "".join(f"a {word} film,{word}\n" for word in ("fine", "poor") * 50)
+    (tmp_path / "reviews.csv").write_text(f"text,label\n{rows}")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "block", "exec"), {})
+    monkeypatch.setenv("MINESWEEP_DATA", str(tmp_path / "data"))
+    (command,) = (c for c in COMMANDS if "my_saved_dataset" in c)
+    words = [*train_words(command), "trainer.batch_size=32", "optimizer.lr=0.1"]
+    assert train(*words)["test/accuracy"] == 1
 
 
 @pytest.mark.slow

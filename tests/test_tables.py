@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,9 @@ READ: dict[str, Callable[[], str | bytes]] = {
     "spaces behind commas": lambda: iris().to_csv(index=False).replace(",", ", "),
     "blank lines": lambda: iris().to_csv(index=False).replace("\n", "\n\n"),
     "the index of pandas": lambda: iris().to_csv(),
+    "a line's end in quotes": lambda: (
+        iris().rename(columns={"sl": "sepal\nlength"}).to_csv(index=False)
+    ),
     "an id that numbers the rows": lambda: pd.concat(
         [pd.Series(range(1, 151), name="Id"), iris()], axis=1
     ).to_csv(index=False),
@@ -146,6 +150,13 @@ def holes(column: str, *rows: int) -> pd.DataFrame:
     return frame
 
 
+def zipped() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr("xl/workbook.xml", "<workbook/>")
+    return out.getvalue()
+
+
 TOLD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "no such label": (iris, {"label": "specie"}, "dataset.label=specie .*did you mean 'species'"),
     "which label": (
@@ -159,7 +170,7 @@ TOLD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "missing labels": (
         lambda: holes("species", 3, 9),
         {},
-        "column species has no value in 2 of 150 rows, first in row 5: fill them in",
+        "column species has no value in 2 of 150 rows, first in row 5 .*: fill them in",
     ),
     "missing numbers": (lambda: holes("sw", 7), {}, "column sw has no value in 1 of 150 rows"),
     "text": (
@@ -187,8 +198,48 @@ TOLD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "one label": (lambda: iris(species="a"), {}, "all labels are a: there must be two classes"),
     "no features": (lambda: iris()[["species", "sl"]], {"ignore": ["sl"]}, "no column of feat"),
     "one column": (lambda: iris()[["species"]], {}, "is no table: its first row 'species' has one"),
-    "nothing": (lambda: "", {}, "is no table"),
+    "nothing": (lambda: "", {}, "is empty"),
+    "blanks": (lambda: " \n\n", {}, "is empty"),
     "names alone": (lambda: "a,b,label\n", {}, "has no rows below its names"),
+    "two of one name": (
+        lambda: iris().rename(columns={"sl": "sw"}),
+        {},
+        "has two columns named sw: give each a name of its own",
+    ),
+    "two of the label's name": (
+        lambda: iris().rename(columns={"sl": "species"}),
+        {},
+        "has two columns named species",
+    ),
+    "None as a label": (
+        lambda: iris(species=["None", "a", "b"] * 50),
+        {},
+        r"has no value in 50 of 150 rows, first in row 2 \(NA, None and null are none\)",
+    ),
+    "a column of nothing": (
+        lambda: iris(sl=None),
+        {},
+        r"or leave the rows, or the column \(dataset.ignore=\[sl\]\), out",
+    ),
+    "too large": (
+        lambda: iris(sl=1e300),
+        {},
+        "column sl holds infinite values or numbers above 1e38, first in row 2",
+    ),
+    "Excel": (lambda: zipped(), {}, "is an Excel or zip file, not a table: save it as CSV"),
+    "Parquet": (lambda: b"PAR1\x15\x04,\n", {}, "is a Parquet file, not a table"),
+    "a web page": (lambda: "<!DOCTYPE html>\n<p>a, b, c", {}, "is a web page, not a table"),
+    "JSON": (lambda: '[{"a": 1, "label": 0}]', {}, "is JSON, not a table"),
+    "a pointer": (
+        lambda: "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        {},
+        r"the pointer of a file that Git LFS holds \(git lfs pull\)",
+    ),
+    "spaces between columns": (
+        lambda: iris().to_csv(index=False, sep=" "),
+        {},
+        "has one column; separate columns by commas, semicolons or tabs",
+    ),
     "a picture": (lambda: b"\x89PNG\r\n\x1a\n\x00\x00", {}, "is no table"),
     "half a packed file": (lambda: gzip.compress(b"a,b\n" * 99)[:20], {}, "cannot be read"),
     "broken rows": (lambda: "a,b,y\n1,2,0\n1,2,3,4,5\n", {}, "cannot be read as a table"),
@@ -200,7 +251,7 @@ TOLD: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "infinite": (
         lambda: iris(sl=np.inf),
         {},
-        "column sl holds infinite values, first in row 2",
+        "column sl holds infinite values or numbers above 1e38, first in row 2",
     ),
     "held out": (iris, {"held_out_classes": [5]}, "must name classes from 0 to 2"),
     "shares": (iris, {"val_share": 0.6, "test_share": 0.5}, "leave nothing to train on"),
@@ -216,9 +267,16 @@ def test_what_a_table_cannot_be_is_told_in_one_line(name: str, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_an_empty_folder_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"b.csv is not there: set dataset.path to a file"):
+def test_a_missing_file_and_an_empty_folder_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"b.csv is not there: set dataset.path to a file in") as e:
         Csv("b.csv").load(tmp_path)
+    assert "is here" not in str(e.value)
+    put(tmp_path, iris(), "b.csv")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"b.csv is here: add paths.data_dir=\."):
+        Csv("b.csv").load(tmp_path / "data")
     with pytest.raises(UserError, match=r"holds no train.csv"):
         load(tmp_path)
 
@@ -333,7 +391,11 @@ TOLD_NPZ: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "objects": ({"x": objects(), "y": Y[:2]}, {}, "it holds Python objects"),
     "texts": ({"x": np.array(["a", "b"]), "y": Y[:2]}, {}, "inputs are of type <U1, not numbers"),
     "complex": ({"x": X * 1j, "y": Y}, {}, "inputs are of type complex128"),
-    "NaN": ({"x": np.where(X == 16, np.nan, X), "y": Y}, {}, "inputs hold NaN or infinite values"),
+    "NaN": (
+        {"x": np.where(X == 16, np.nan, X), "y": Y},
+        {},
+        "inputs hold NaN, infinite values or numbers above",
+    ),
     "NaN labels": ({"x": X, "y": np.where(Y == 3, np.nan, Y)}, {}, "labels hold NaN"),
     "soft labels": ({"x": X, "y": np.eye(10)[Y] * 0.9 + 0.01}, {}, r"labels have the shape"),
     "a regression": ({"x": X, "y": Y + 0.5}, {}, "looks like a number to predict"),
@@ -345,6 +407,9 @@ TOLD_NPZ: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "whole and split": ({"x": X, "y": Y, "x_train": X, "y_train": Y}, {}, "of all data and of sp"),
     "nothing": ({}, {}, "which array holds the inputs"),
+    "no features": ({"x": X[:, :0, 0], "y": Y}, {}, r"\(1797, 0\) hold no feature"),
+    "too large": ({"x": X * 1e300, "y": Y}, {}, "infinite values or numbers above 1e38"),
+    "empty labels": ({"x": X, "y": np.array(["", "a"])[Y % 2]}, {}, "891 labels are empty"),
     "no rows": ({"x": X[:0], "y": Y[:0]}, {}, "there are no examples"),
 }
 

@@ -10,8 +10,10 @@ from minesweep.errors import UserError
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
-    matches = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    # A name in the wrong case is the nearest of all.
+    plain = {name.casefold(): name for name in known}
+    matches = get_close_matches(word.casefold(), list(plain), n=1, cutoff=0.5)
+    return f"; did you mean '{plain[matches[0]]}'?" if matches else ""
 
 
 def check_word(key: str, word: object, choices: Iterable[str]) -> str:

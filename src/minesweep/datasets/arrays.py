@@ -52,7 +52,11 @@ class OwnArrays(ArrayDataset):
         """
         path = Path(data_dir) / Path(self.path).expanduser()
         if not path.exists():
-            raise UserError(f"{path} is not there: set dataset.path to a file")
+            here = Path(self.path).expanduser()
+            hint = f"; {here} is here: add paths.data_dir=." if here.exists() else ""
+            raise UserError(
+                f"{path} is not there: set dataset.path to a file in paths.data_dir{hint}"
+            )
         return path
 
     def data(

@@ -18,7 +18,7 @@ from minesweep.datasets.library_images import LibraryImages
 from minesweep.datasets.sentences import sentence_data
 from minesweep.datasets.split_lists import split_of
 from minesweep.errors import UserError
-from minesweep.words import check_word
+from minesweep.words import check_word, nearest
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,11 @@ class HuggingFace(LibraryImages):
                 found = package.load_dataset(name, self.subset)
         except Exception as error:  # of many packages below it
             reason = " ".join(str(error).split()) or type(error).__name__
+            near = [path.name for path in data_dir.glob("*") if path.is_dir()]
             raise UserError(
                 f"dataset.name={self.name} cannot be loaded ({reason[:200]}): give a name of the "
-                "hub, or a folder in paths.data_dir"
+                "hub (with HF_HUB_OFFLINE=1 one that is cached), or a folder in paths.data_dir"
+                f"{nearest(self.name, near)}"
             ) from None
         if not isinstance(found, Mapping):
             return {"": found}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minesweep.datasets.arrays import OwnArrays
 from minesweep.datasets.base import Data
+from minesweep.datasets.encoding import other_kind
 from minesweep.datasets.layout import PARTS, words_of
 from minesweep.datasets.split_lists import split_of
 from minesweep.errors import UserError
@@ -64,7 +65,10 @@ class Npz(OwnArrays):
         for part in inputs:
             x, y = inputs[part], labels[part]
             if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-                raise UserError(f"{path}: {part or 'the'} inputs {x.shape} and labels {y.shape}")
+                raise UserError(
+                    f"{path}: {part or 'the'} inputs {x.shape} and labels {y.shape}: give one "
+                    "label for each example"
+                )
         order = [part for part in ("", *PARTS) if part in inputs]
         shapes = {inputs[part].shape[1:] for part in order}
         if len(shapes) > 1:
@@ -121,12 +125,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         # Of bytes: of a path NumPy leaves the file open where it is damaged.
-        file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        content = path.read_bytes()
+        if not content.startswith((b"PK", b"\x93NUMPY")):
+            kind = other_kind(content) or "of another kind"
+            raise ValueError(f"it is {kind}; write np.savez(path, x=..., y=...)")
+        file = np.load(io.BytesIO(content), allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("one array alone: write np.savez(path, x=..., y=...)")
         return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        reason = " ".join(str(error).split())
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = " ".join(str(told).split())
         if "allow_pickle" in reason or "pickled" in reason:
             reason = "it holds Python objects: save arrays of numbers, or of text with dtype=str"
         raise UserError(f"{path} cannot be read as an .npz file: {reason}") from None
@@ -142,11 +151,17 @@ def _inputs(path: Path, array: np.ndarray) -> Tensor:
     if array.ndim == 4 and array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
         log.warning("%s: inputs %s have their channels last: moved", path, array.shape[1:])
         array = array.transpose(0, 3, 1, 2)
+    if not array[:1].size and len(array):
+        raise UserError(f"{path}: inputs of shape {array.shape} hold no feature")
     if array.dtype != np.uint8:
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             row = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[0]
-            raise UserError(f"{path}: inputs hold NaN or infinite values, first in row {row}")
+            raise UserError(
+                f"{path}: inputs hold NaN, infinite values or numbers above 1e38, first in row "
+                f"{row}"
+            )
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -162,4 +177,7 @@ def _labels(path: Path, array: np.ndarray) -> np.ndarray:
         raise UserError(f"{path}: labels hold NaN: leave those examples out")
     if array.dtype.kind not in "biufSU":
         raise UserError(f"{path}: labels are of type {array.dtype}, not numbers or text")
-    return array.astype(str) if array.dtype.kind == "S" else array
+    array = array.astype(str) if array.dtype.kind == "S" else array
+    if array.dtype.kind == "U" and (array == "").any():
+        raise UserError(f"{path}: {(array == '').sum()} labels are empty: leave those examples out")
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import logging
@@ -16,7 +17,7 @@ import torch
 
 from minesweep.datasets.arrays import OwnArrays
 from minesweep.datasets.base import Data
-from minesweep.datasets.encoding import text_of
+from minesweep.datasets.encoding import other_kind, text_of
 from minesweep.datasets.layout import PARTS
 from minesweep.datasets.split_lists import find_lists, split_of
 from minesweep.errors import UserError
@@ -81,9 +82,7 @@ class Csv(OwnArrays):
         labels = table[label]
         _check_whole(path, label, labels)
         inputs = np.stack([_numbers(path, str(n), column) for n, column in features.items()], 1)
-        return self.data(
-            path, torch.from_numpy(inputs).float(), _plain(labels), given or [""] * len(table)
-        )
+        return self.data(path, torch.from_numpy(inputs), _plain(labels), given or [""] * len(table))
 
     def _tables(self, path: Path) -> tuple[pd.DataFrame, list[str]]:
         """One table of all rows, and the split of each where a folder's files say it."""
@@ -114,16 +113,24 @@ def read_table(path: Path) -> pd.DataFrame:
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
+        if kind := other_kind(content):
+            raise UserError(f"{path} is {kind}, not a table: save it as CSV text")
         text = text_of(content)
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    first = text.lstrip("\n").split("\n", 1)[0]
+    first = _first_row(text)
     separator = max(",;\t|", key=first.count)
+    if not text.strip():
+        raise UserError(f"{path} is empty")
     if not first.count(separator) or "\0" in text:
-        raise UserError(f"{path} is no table: its first row {first[:40]!r} has one column")
-    fields = [field.strip(" \"'") for field in first.split(separator)]
+        raise UserError(
+            f"{path} is no table: its first row {first[:40]!r} has one column; separate columns "
+            "by commas, semicolons or tabs"
+        )
+    row = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
+    fields = [field.strip(" \"'") for field in row]
     named = sum(map(_is_number, fields)) < max(1, len(fields) - 1)
     if not named:
         log.warning("%s: row 1 is no row of names: columns are 1 to %d", path, len(fields))
@@ -146,15 +153,27 @@ def read_table(path: Path) -> pd.DataFrame:
             > (table.select_dtypes("number").shape[1])
         ):
             table = other
+        if named:  # as they are written: pandas would tell two of one name apart by numbers
+            table.columns = pd.Index([f or c for f, c in zip(fields, table.columns, strict=True)])
+        else:
+            table.columns = pd.Index([str(number) for number in range(1, len(fields) + 1)])
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise UserError(
-            f"{path} cannot be read as a table: {' '.join(str(error).split())}"
-        ) from None
-    names = table.columns if named else range(1, len(fields) + 1)
-    table.columns = pd.Index([str(name).strip() for name in names])
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise UserError(f"{path} cannot be read as a table: {reason}") from None
+    if table.columns.has_duplicates:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise UserError(f"{path} has two columns named {twice}: give each a name of its own")
     if not len(table):
         raise UserError(f"{path} has no rows below its names")
     return table
+
+
+def _first_row(text: str) -> str:
+    """The first row that holds something; a name in quotes may hold a line's end."""
+    first, *rest = text.lstrip("\n").split("\n", 20)
+    while first.count('"') % 2 and rest:
+        first += "\n" + rest.pop(0)
+    return first
 
 
 def _is_number(text: str) -> bool:
@@ -181,27 +200,33 @@ def _only_numbers_rows(name: str, column: pd.Series | None) -> bool:
     return bool((column.diff().iloc[1:] == 1).all())
 
 
-def _check_whole(path: Path, name: str, column: pd.Series) -> None:
+def _check_whole(path: Path, name: str, column: pd.Series, left_out: str = "the rows out") -> None:
     missing = np.flatnonzero(column.isna())
     if len(missing):
         raise UserError(
             f"{path}: column {name} has no value in {len(missing)} of {len(column)} rows, first "
-            f"in row {missing[0] + 2}: fill them in, or leave the rows out"
+            f"in row {missing[0] + 2} (NA, None and null are none): fill them in, or leave "
+            f"{left_out}"
         )
 
 
 def _numbers(path: Path, name: str, column: pd.Series) -> np.ndarray:
-    """A column as float64."""
-    if pd.api.types.is_numeric_dtype(column):
-        _check_whole(path, name, column)
-        values = column.to_numpy(np.float64)
+    """A column as float32."""
+    given = column[column.notna()]
+    found = pd.to_numeric(given, errors="coerce")
+    bad = found.isna()
+    if not bad.any():
+        _check_whole(path, name, column, f"the rows, or the column (dataset.ignore=[{name}]), out")
+        with np.errstate(over="ignore"):
+            values = found.to_numpy(np.float64).astype(np.float32)
         if not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values)))
-            raise UserError(f"{path}: column {name} holds infinite values, first in row {row + 2}")
+            raise UserError(
+                f"{path}: column {name} holds infinite values or numbers above 1e38, first in "
+                f"row {row + 2}"
+            )
         return values
-    given = column[column.notna()]
-    bad = pd.to_numeric(given, errors="coerce").isna()
-    row = int(np.argmax(bad.to_numpy())) if bad.any() else 0
+    row = int(np.argmax(bad.to_numpy()))
     what = "is text" if bad.all() else f"holds {bad.sum()} values that are no numbers"
     raise UserError(
         f"{path}: column {name} {what}, first {str(given.iloc[row])[:20]!r} in row "
