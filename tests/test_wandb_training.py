@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from sweeping import finish, start, write_sweep
 from wandb_backend import Run, trials
 from wandb_commands import COMMAND, register, wandb
 from wandb_server import WandbServer
 
+from minesweep.reporting.analyse.report import analyse
 from minesweep.tracking.journal import Histogram, read_rows, revive
 
 ROOT = Path(__file__).parents[1]
@@ -154,3 +157,50 @@ def test_run_with_a_key_is_online_and_one_without_is_not(
     subprocess.run([*command, "seed=2"], env=without_key, cwd=tmp_path, check=True, timeout=180)
     assert len(wandb_server.runs) == 1
     assert len(journals(runs)) == 2
+
+
+TO_DO = re.compile(r"^  (\S+)-n64\S*-s(\d+)-\w+ +to do", re.MULTILINE)
+"""Of the plan that ``--check`` prints: the miner and the seed of a trial that is asked for."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_agents_add_seeds_until_it_is_sure(
+    wandb_server: WandbServer, runs: Path, tmp_path: Path
+) -> None:
+    """A sweep per round, as docs/concepts/sure.md has it, ends as `--until-sure` alone does."""
+    race = {
+        "miner": {"values": ["random_k", "ohem"]},
+        "optimizer.lr": {"value": 0.01},
+        "logger": {"value": "wandb"},
+        "trainer.threads": {"value": 1},
+    }
+    path = write_sweep(tmp_path, race, project="minesweep")
+    words = ("--until-sure", "--care", "3", "--max-seeds", "6")
+    told = finish(start(path, runs, *words, "--budget", "1"))
+    assert "stopped: " in told
+    assert not journals(runs)
+    declared = (runs / "tried" / "until_sure.json").read_bytes()
+
+    rounds = []
+    while asked := TO_DO.findall(finish(start(path, runs, *words, "--check"))):
+        miners, seeds = (list(dict.fromkeys(column)) for column in zip(*asked, strict=True))
+        assert len(asked) == len(miners) * len(seeds), "a round is a grid"
+        rounds.append((miners, [int(seed) for seed in seeds]))
+        tree = yaml.safe_load(path.read_text())
+        tree["parameters"] |= {"miner": {"values": miners}, "seed": {"values": rounds[-1][1]}}
+        (tmp_path / "round.yaml").write_text(yaml.safe_dump(tree))
+        # From the project's root: the file names its program from there.
+        done = wandb(wandb_server, ROOT, "sweep", str(tmp_path / "round.yaml"))
+        assert done.returncode == 0, done.stdout
+        agent = wandb(wandb_server, ROOT, "agent", wandb_server.sweeps[-1].path)
+        assert {run.state for run in wandb_server.runs} == {"finished"}, agent.stdout
+        assert len(rounds) <= 2
+    assert rounds == [(["random_k", "ohem"], [0, 1, 2, 3, 4]), (["random_k", "ohem"], [5])]
+    assert (runs / "tried" / "until_sure.json").read_bytes() == declared
+    assert len(wandb_server.runs) == 12
+
+    alone = tmp_path / "alone"
+    finish(start(path, alone, *words, "logger=none"))
+    assert journals(runs) == journals(alone)
+    assert analyse(runs / "tried").answers == analyse(alone / "tried").answers
