@@ -25,7 +25,7 @@ from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.reporting.show.tables import Table, to_markdown
-from minesweep.statistics.sequential import FIRST, LOOKS, STEADY, Rule
+from minesweep.statistics.sequential import LOOKS, Rule
 
 STUDIES, ARMS, EFFECTS, FIXED = 20_000, (1, 3, 6), (0.0, 0.5, 1.0, 2.0), (5, 10)
 METRIC = "test/accuracy"
@@ -164,27 +164,14 @@ def judge(d: np.ndarray, rule: Rule, effect: float) -> Rates:
         # As the rule has it: without a spread nothing is known.
         known = running & (sd > 0)
         low, high = mean - half, mean + half
-        above, below = low > 0, high < 0
-        if n < rule.looks[-1] and n < STEADY:
-            firm = stands(d[..., :n], half * np.sqrt(n) / sd) if n >= FIRST else False
-            above, below = above & firm, below & firm
-        helps |= known & above
-        costs |= known & below
+        helps |= known & (low > 0)
+        costs |= known & (high < 0)
         same |= known & (low > -rule.care) & (high < rule.care) & ~helps & ~costs
         ended = running & (helps | costs | same)
         seeds[ended] = n
         running &= ~ended
     wrong = (costs if effect > 0 else helps | costs).any(axis=1)
     return Rates(*(float(x.mean()) for x in (wrong, helps, same, seeds)))
-
-
-def stands(x: np.ndarray, quantile: np.ndarray) -> np.ndarray:
-    """Whether the interval leaves out 0 on the same side without any one seed of the last axis."""
-    n, total = x.shape[-1], x.sum(axis=-1, keepdims=True)
-    mean = (total - x) / (n - 1)
-    squares = np.square(x).sum(axis=-1, keepdims=True) - np.square(x) - (n - 1) * mean**2
-    half = quantile[..., None] * np.sqrt(np.maximum(squares, 0) / (n - 2) / (n - 1))
-    return np.asarray((mean > half).all(axis=-1) | (mean < -half).all(axis=-1))
 
 
 def as_table(details: list[dict[str, Any]]) -> Table:

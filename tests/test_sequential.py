@@ -116,7 +116,6 @@ def test_a_comparison_ends_at_the_first_look_that_answers(rng: np.random.Generat
     rule = Rule(comparisons=2, care=0.5)
     d = rng.normal(1.5, 1.0, 40)
     decision = decide(d, rule)
-    assert not decision.fragile
     looked = [
         classify(*repeated_interval(d[:n], p), 0.5) for n, p in zip(LOOKS, rule.levels, strict=True)
     ]
@@ -159,32 +158,6 @@ def test_one_seed_that_makes_the_answer_is_told() -> None:
     edge = np.array([0.6, 0.1, 0.15, 0.2, 0.9, 0.12, 0.1, 0.3])
     assert classify(*repeated_interval(edge, 0.03), None) == HELPS
     assert is_fragile(edge, 0.03, None)
-
-
-EDGE = [0.6, 0.1, 0.15, 0.2, 0.9, 0.12, 0.1, 0.3]
-"""Its answer hangs on single seeds: 8 of them at a level of 0.03."""
-
-
-def test_an_early_answer_waits_for_eight_seeds_and_stands_without_any_one() -> None:
-    clear = np.array([0.9, 1.0, 1.1, 1.0, 0.95, 1.05, 1.0, 0.98])
-    looks = {"looks": (5, 8, 12), "declared": (0.03, 0.03, 0.03)}
-    assert classify(*repeated_interval(clear[:5], 0.03), None) == HELPS
-    five, eight = (decide(sign * clear[:n], Rule(**looks)) for n, sign in ((5, 1), (8, -1)))
-    assert (five.kind, five.next_look, five.fragile) == (UNSURE, 8, False)
-    assert five.low > 0
-    assert (eight.kind, eight.next_look) == (COSTS, None)
-    waiting = decide(EDGE, Rule(**looks))
-    assert (waiting.kind, waiting.next_look, waiting.fragile) == (UNSURE, 12, False)
-    # The last look answers, and tells what hangs on one seed.
-    last = decide(EDGE, Rule(looks=(5, 8), declared=(0.03, 0.03)))
-    assert (last.kind, last.next_look, last.fragile) == (HELPS, None, True)
-    assert decide(clear[:5], Rule(looks=(5,), declared=(0.03,))).kind == HELPS
-    # From 16 seeds on one seed is no reason to wait; "no difference" never waits.
-    late = Rule(looks=(16, 20), declared=(0.03, 0.03))
-    x = np.array([*EDGE, *[0.02, -0.02] * 4])
-    assert decide(x, late).kind == classify(*repeated_interval(x, 0.03), None)
-    assert decide(clear[:5], Rule(**looks, care=2.0)).kind == UNSURE
-    assert decide(0.01 * (clear[:5] - 1), Rule(**looks, care=2.0)).kind == SAME
 
 
 def test_chances_to_leave_are_those_of_a_simulated_walk(rng: np.random.Generator) -> None:

@@ -71,13 +71,17 @@ def test_studies_without_a_difference_are_wrong_in_at_most_one_of_twenty(
     stored: list[dict[str, Any]],
 ) -> None:
     none = [e for e in stored if e["effect"] == 0]
-    held = [e for e in none if e["rule"] == "until sure"]
-    kinds = ("normal", "digits", "mnist", "digits, as they lie", "mnist, as they lie")
+    held = [e for e in none if e["rule"] == "until sure" and "as they lie" not in e["differences"]]
     assert {(e["differences"], e["arms"]) for e in held} == {
-        (kind, arms) for kind in kinds for arms in (1, 3, 6)
+        (kind, arms) for kind in ("normal", "digits", "mnist") for arms in (1, 3, 6)
     }
     for entry in held:
         assert entry["wrong"] <= 0.055, entry
+    # Skewed differences cost a little more, as they cost every t-test.
+    fixed = {(e["differences"], e["arms"]): e["wrong"] for e in none if e["rule"] == "fixed 10"}
+    for entry in none:
+        limit = max(0.055, fixed[entry["differences"], entry["arms"]] + 0.005)
+        assert entry["rule"] != "until sure" or entry["wrong"] <= limit, entry
 
 
 def check_known(entries: list[dict[str, Any]]) -> None:
@@ -89,8 +93,7 @@ def check_known(entries: list[dict[str, Any]]) -> None:
         # Without an effect half of the wrong answers say that it helps.
         share = entry["helps"] * (2 if entry["effect"] == 0 else 1)
         assert share == pytest.approx(answered, abs=0.012), entry
-        # The other simulation lets the first look answer: it takes up to 1.5 seeds fewer.
-        assert seeds - 0.6 <= entry["seeds"] <= seeds + 1.5, entry
+        assert entry["seeds"] == pytest.approx(seeds, abs=0.6), entry
         if same is not None:
             assert entry["same"] == pytest.approx(same, abs=0.012), entry
 

@@ -25,9 +25,6 @@ LOOKS = (5, 8, 12, 16, 20)
 """Numbers of seeds at which an arm is looked at."""
 SHAPE = 0.25
 """w of Wang and Tsiatis: 0.5 has Pocock's equal levels, 0 has O'Brien and Fleming's."""
-FIRST, STEADY = 8, 16
-"""Seeds from which an early look may answer with helps or costs, and from which it may do so though
-the answer changes when one seed is left out (:func:`waits`)."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
@@ -208,11 +205,8 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule, looks: int = 9
             break
         x = d[:n][np.isfinite(d[:n])]
         low, high = repeated_interval(x, level)
-        kind, fragile = classify(low, high, rule.care), is_fragile(x, level, rule.care)
-        last = k == len(rule.looks) - 1
-        if not last and waits(kind, len(x), fragile):
-            kind, fragile = UNSURE, False
-        ended = kind != UNSURE or last
+        kind = classify(low, high, rule.care)
+        ended = kind != UNSURE or k == len(rule.looks) - 1
         next_look = None if ended else rule.looks[k + 1]
         if not len(x):
             decision = replace(nothing, next_look=next_look)
@@ -226,7 +220,7 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule, looks: int = 9
             high,
             level,
             median_unbiased(x, rule, k) if ended else mean,
-            fragile,
+            is_fragile(x, level, rule.care),
             next_look,
         )
         if ended:
@@ -265,16 +259,6 @@ def classify(low: float, high: float, care: float | None) -> str:
     return UNSURE
 
 
-def waits(kind: str, n: int, fragile: bool) -> bool:
-    """Whether an answer waits for the next look.
-
-    A t-test of few skewed or coarse differences errs too often, and most of all where one seed
-    makes the answer. So helps and costs come from ``FIRST`` seeds on, and before ``STEADY`` seeds
-    only if they stand without any one seed. ``benchmarks/error_rates.py`` shows what this costs.
-    """
-    return kind in (HELPS, COSTS) and (n < FIRST or (n < STEADY and fragile))
-
-
 def is_fragile(x: np.ndarray, level: float, care: float | None) -> bool:
     """Whether an answer changes when one seed is left out.
 
@@ -295,7 +279,7 @@ def median_unbiased(x: np.ndarray, rule: Rule, look: int) -> float:
     Results are in stage-wise order (JT, section 8.4): leaving above at an earlier look counts as
     larger. The statistic is the normal one of the same nominal p, the spread the one seen. A mean
     is biased away from 0 after an early stop; this estimate is not, but for the stops on "no
-    difference" and the answers that wait, which the order does not know.
+    difference", which the order does not know.
 
     Args:
         x: The differences at the look, ``[n]``.

@@ -16,15 +16,7 @@ from minesweep.reporting.analyse.design import Design
 from minesweep.reporting.analyse.settings import Settings
 from minesweep.reporting.read.study import EQUAL_COST
 from minesweep.reporting.units import unit, words
-from minesweep.statistics.sequential import (
-    FIRST,
-    STEADY,
-    UNSURE,
-    Decision,
-    decide,
-    e_value,
-    seeds_for,
-)
+from minesweep.statistics.sequential import UNSURE, Decision, decide, e_value, seeds_for
 
 
 def declared_settings(settings: Settings, design: Design, metrics: Sequence[str]) -> Settings:
@@ -153,11 +145,6 @@ def _note(
         f"ones: all looks and all {len(design.baselines)} comparisons together err in at most "
         f"{design.alpha:.0%} of studies without a difference.{care}"
     )
-    if design.looks[0] < STEADY and len(design.looks) > 1:
-        notes.append(
-            f"Before the last look, helps and costs come from {FIRST} seeds on. "
-            f"With fewer than {STEADY} they must stand without any one seed."
-        )
     if design.finished_before:
         notes.append(
             f"Warning: {design.finished_before} runs were finished before the looks were declared."
