@@ -21,7 +21,6 @@ from common import RESULTS, Row, duration, show
 from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.reporting.show.write import fill
 from minesweep.words import nearest
 
 HERE = Path(__file__).resolve().parent
@@ -46,8 +45,6 @@ def main() -> None:
         raise UserError(f"there are no results in {RESULTS}/")
     show(rows)
     write_atomically(RESULTS / "bench.md", markdown(rows, facts))
-    readme = Path("README.md")
-    write_atomically(readme, fill(readme.read_text(), Path()))
     print(RESULTS / "bench.md")
     if failed:
         raise UserError(f"failed: {', '.join(failed)}; what they said stands above")

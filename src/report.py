@@ -101,8 +101,8 @@ def of_studies(options: argparse.Namespace) -> int:
 def of_study(folder: Path, options: argparse.Namespace) -> int:
     """The study's table, figures and page."""
     # Imported here: --help and a wrong option must answer at once.
+    from minesweep.dashboard.headline import send_headline
     from minesweep.reporting.analyse.report import analyse
-    from minesweep.reporting.show.headline import send_headline
     from minesweep.reporting.show.tables import print_report
     from minesweep.reporting.show.write import keep, write
     from minesweep.tracking.embeddings_page import write_outdated

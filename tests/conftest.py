@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -25,6 +26,9 @@ pytest_plugins = ["browser", "children", "wandb_server"]
 def pytest_configure(config: pytest.Config) -> None:
     # Two test processes on two cores: more threads only get in each other's way.
     torch.set_num_threads(1)
+    # No test depends on timing: an example may take as long as a busy machine needs.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     os.environ["OMP_NUM_THREADS"] = "1"  # and the processes that the tests start
     if SHARED.is_dir():
         os.environ.setdefault("MINESWEEP_DATA", str(SHARED))

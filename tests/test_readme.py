@@ -12,8 +12,6 @@ import pytest
 from conftest import ROOT
 from documented import LONGEST, PAGES, length, sentences
 
-from minesweep.reporting.show.write import fill
-
 README = (ROOT / "README.md").read_text()
 
 
@@ -32,8 +30,8 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 200
 
 
-def test_the_tables_are_those_of_the_stored_results() -> None:
-    same = fill(README, ROOT) == README  # pytest would take minutes to show the difference
+def test_the_tables_are_those_of_the_stored_results(found: ModuleType) -> None:
+    same = found.fill(README, ROOT) == README  # pytest would take minutes to show the difference
     assert same, "run: make found"
     blocks = re.findall(r"<!-- begin (\S+) -->", README)
     assert blocks == ["results/demo.md", "results/found.md"]

@@ -16,7 +16,7 @@ from reporting_fixtures import NOISE, SEEDS, config, ohem_study, write_run
 from scipy import stats
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.answer import Price, fixed, headline
+from minesweep.reporting.analyse.answer import Answer, Price, fixed, headline
 from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.read.study import read_study
@@ -224,11 +224,11 @@ def test_a_report_says_what_it_could_have_shown(tmp_path: Path) -> None:
 def test_not_sure_where_holm_takes_back_what_an_interval_says() -> None:
     row = {"arm": "a", "baseline": "b", "n": 5}
     row |= {"difference": 0.01, "low": 0.001, "high": 0.02, "p_holm": 0.08}
-    assert fixed(row).kind == "not sure"
-    assert fixed(row | {"p_holm": 0.04}).kind == "helps"
-    assert fixed(row | {"p_holm": 0.04}, smaller_wins=True).kind == "costs"
-    assert fixed(row | {"low": -0.001}).kind == "no difference seen"
-    assert fixed(row | {"low": math.nan}).kind == "cannot be said"
+    assert fixed(row) == "not sure"
+    assert fixed(row | {"p_holm": 0.04}) == "helps"
+    assert fixed(row | {"p_holm": 0.04}, smaller_wins=True) == "costs"
+    assert fixed(row | {"low": -0.001}) == "no difference seen"
+    assert fixed(row | {"low": math.nan}) == "cannot be said"
 
 
 def test_nk_compares_with_all_of_the_smallest_batch(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_nk_compares_with_all_of_the_smallest_batch(tmp_path: Path) -> None:
     assert set(result.baselines.values()) == {"n=512 k=512"}
     assert "for 2 x the examples backpropagated" in result.headline
     # The comparison at an equal number stands in the table of differences.
-    assert any("at 38,400 samples backpropagated" in m.title for m in result.measures)
+    assert any("at 38,400 samples backpropagated" in title for title in result.measures.values())
     assert any("read before their end" in note for note in result.notes)
 
 
@@ -280,7 +280,10 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
         "budget: samples/backward\n"
     )
     result = analyse(tmp_path)
-    assert {c.arm: c.value for c in result.choices} == {"random_k": 0.01, "ohem": 0.1}
+    assert {a.label: a.values["optimizer.lr"] for a in result.arms} == {
+        "random_k": 0.01,
+        "ohem": 0.1,
+    }
     assert len(result.runs) == 10
     assert result.table["test/accuracy mean"].tolist() == pytest.approx([0.95, 0.95])
     assert result.table["optimizer.lr"].tolist() == [0.01, 0.1]
@@ -307,14 +310,14 @@ def test_further_metrics_are_compared_and_a_reference_that_spends_nothing_is_no_
     settings = "further: [test/linear_accuracy]\nbaseline: {miner: all}\n"
     (tmp_path / "report.yaml").write_text(settings)
     result = analyse(tmp_path)
-    assert any(" at equal " in measure.name for measure in result.measures)
+    assert any(" at equal " in measure for measure in result.measures)
     rows = result.comparisons.set_index("measure").loc["test/linear_accuracy"]
     assert rows["difference"] == pytest.approx(0.02)
     (tmp_path / "report.yaml").write_text(settings + "at_budget: false\n")
     result = analyse(tmp_path)
-    assert [m.name for m in result.measures[:1]] == ["test/accuracy"]
-    assert "test/linear_accuracy" in [m.name for m in result.measures]
-    assert not any(" at equal " in measure.name for measure in result.measures)
+    assert next(iter(result.measures)) == "test/accuracy"
+    assert "test/linear_accuracy" in result.measures
+    assert not any(" at equal " in measure for measure in result.measures)
     (tmp_path / "report.yaml").write_text("further: [test/linear]")
     with pytest.raises(UserError, match=r"test/linear: no finished run has this metric; did you"):
         analyse(tmp_path)
@@ -335,7 +338,7 @@ def test_equal_seconds_need_a_quiet_benchmark(tmp_path: Path) -> None:
     final = result.table["test/accuracy mean"]
     assert (means / final).tolist() == pytest.approx([0.25, 1.0, 0.5])
     assert result.table["seconds per step"].tolist() == [0.08, 0.02, 0.04]
-    assert result.measures[-1].title == "val accuracy at 2.0 benchmark seconds"
+    assert [*result.measures.values()][-1] == "val accuracy at 2.0 benchmark seconds"
 
 
 def test_only_the_seed_is_averaged_over(tmp_path: Path) -> None:
@@ -457,7 +460,10 @@ def test_failed_seeds_and_unequal_grids_of_a_chosen_rate_are_told(tmp_path: Path
         write_run(tmp_path, config("random_k", 512, 128, seed, optimizer__lr=0.01), 0.9)
     (tmp_path / "report.yaml").write_text("best_by: optimizer.lr\nbaseline: {miner: random_k}\n")
     result = analyse(tmp_path)
-    assert {c.arm: c.value for c in result.choices} == {"random_k": 0.01, "ohem": 0.01}
+    assert {a.label: a.values["optimizer.lr"] for a in result.arms} == {
+        "random_k": 0.01,
+        "ohem": 0.01,
+    }
     notes = "\n".join(result.notes)
     assert "ohem: optimizer.lr 0.1 (2 seeds failed) has the best mean of the seeds" in notes
     assert "Unequal numbers of values of optimizer.lr were tried" in notes
@@ -506,7 +512,8 @@ def test_a_headline_has_at_most_25_words(kinds: list[str], words: int, scored: f
         low, high = ends[kind]
         row = {"arm": arm.label, "baseline": arms[-1].label, "n": 5, "low": low, "high": high}
         row |= {"difference": (low + high) / 2, "p_holm": 0.2 if kind == "not sure" else 0.01}
-        answers.append(fixed(row))
+        p = row.pop("p_holm")
+        answers.append(Answer(**row, kind=fixed(row | {"p_holm": p})))
     prices = {arm.label: Price(scored, 1.0) for arm in arms}
     text = headline(answers, arms, "test/accuracy", prices)
     assert len(text.split()) <= 25

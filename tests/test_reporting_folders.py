@@ -165,11 +165,11 @@ def test_errors_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(UserError, match="did you mean 'baseline'"):
         analyse(study)
     for text, message in (
-        ("metric: [test/accuracy]", "must be a name"),
+        ("metric: [test/accuracy]", "must be text"),
         ("further: test/loss", "further=test/loss must be a list"),
         ("at_step: {val/accuracy: late}", "must map metrics to numbers"),
         ("at_budget: 7", "must be true or false"),
-        ("views: [surface]", "views must be a list of"),
+        ("views: [surface]", "must be a list, each a mapping"),
     ):
         (study / "report.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
@@ -325,11 +325,12 @@ def test_hostile_markup_reaches_no_terminal(
 def test_histograms_are_averaged_on_common_axes(tmp_path: Path) -> None:
     for seed in range(2):
         write_run(tmp_path, config("ohem", 512, 384, seed), 0.9)
-    (found,) = loss_histograms(found := analyse(tmp_path), shown_arms(found))
-    assert found.seeds == 2
-    assert found.steps.tolist() == [20, 40, 60, 80, 100]
-    assert found.scored.sum(axis=1) == pytest.approx(np.full(5, 512))
-    assert found.selected.sum(axis=1) == pytest.approx(np.full(5, 384))
+    ((seeds, rows),) = loss_histograms(found := analyse(tmp_path), shown_arms(found)).values()
+    assert seeds == 2
+    assert [row["told"] for row in rows] == [f"step {step}" for step in (20, 40, 60, 80, 100)]
+    for row in rows:
+        assert sum(row["scored"]) == pytest.approx(512)
+        assert sum(row["selected"]) == pytest.approx(384)
     assert sum(histogram(512)["counts"]) == 512
 
 

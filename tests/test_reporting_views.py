@@ -15,7 +15,8 @@ from reporting_fixtures import config, write_run
 
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import Report, analyse
-from minesweep.reporting.analyse.views import BEST, CLOSE, Curve, Surface, Tradeoff, parse_views
+from minesweep.reporting.analyse.settings import read_settings
+from minesweep.reporting.analyse.views import BEST, CLOSE, Curve, Surface, Tradeoff
 from minesweep.reporting.show.figures import all_figures
 from minesweep.reporting.show.page import render
 from minesweep.reporting.show.write import write
@@ -147,18 +148,19 @@ def test_a_view_that_cannot_be_made_is_a_note(study: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "views must be a list"),
-        ([3], "views must be a list"),
+        ({}, "must be a list, each a mapping"),
+        ([3], "must be a list, each a mapping"),
         ([{"kind": "surfase"}], "did you mean 'surface'"),
         ([{"kind": "surface", "x": "dim"}], "surface needs y"),
-        ([{"kind": "curve", "value": "a", "x": "b"}], "curve has no key x"),
+        ([{"kind": "curve", "value": "a", "x": "b"}], "curve: no key x"),
         ([{"kind": "surface", "x": "a", "y": "b", "wher": {}}], "did you mean 'where'"),
         ([{"kind": "tradeoff", "x": "a", "y": "b", "where": 3}], "where must be"),
     ],
 )
-def test_wrong_views_are_one_clear_line(given: Any, message: str) -> None:
+def test_wrong_views_are_one_clear_line(tmp_path: Path, given: Any, message: str) -> None:
+    (tmp_path / "report.yaml").write_text(yaml.safe_dump({"views": given}))
     with pytest.raises(UserError, match=message):
-        parse_views(given)
+        read_settings(tmp_path)
 
 
 def test_the_page_and_the_pictures(study: Path) -> None:

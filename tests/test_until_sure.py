@@ -20,7 +20,7 @@ from sweeping import ROOT, write_sweep
 
 from minesweep.config.identity import choice, run_folder
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.design import read_design
+from minesweep.reporting.analyse.declared import read_design
 from minesweep.reporting.analyse.report import analyse
 from minesweep.statistics.sequential import COSTS, HELPS, SAME, UNSURE
 from minesweep.sweeps.budget import Budget

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from minesweep.reporting.analyse.advice import advise
-from minesweep.reporting.analyse.answer import Answer
+from minesweep.reporting.analyse.answer import Answer, advise
 from minesweep.reporting.analyse.arms import Arm, wanted_baseline
 from minesweep.statistics.sequential import COSTS, HELPS, UNSURE
 

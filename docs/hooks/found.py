@@ -1,7 +1,7 @@
 """What the stored studies found: the README's table and its picture.
 
 ``python docs/hooks/found.py`` (``make found``) writes ``results/found.md`` and ``docs/found.svg``
-from the tables in ``results/``, and puts the table into the README.
+from the tables in ``results/``, and puts the tables into the README.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import figures
 
 ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"(<!-- begin (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,17 @@ def as_file(svg: str) -> str:
     return svg.replace(">", f">{style}", 1)
 
 
-if __name__ == "__main__":
-    from minesweep.reporting.show.write import fill
+def fill(readme: str, root: Path) -> str:
+    """A README whose blocks ``<!-- begin results/x.md --> ... <!-- end -->`` hold those files."""
 
+    def block(match: re.Match[str]) -> str:
+        path = root / match[2]
+        return match[1] + (path.read_text() if path.exists() else "") + match[3]
+
+    return BLOCK.sub(block, readme)
+
+
+if __name__ == "__main__":
     (ROOT / "results" / "found.md").write_text(table(ROOT / "results"))
     (ROOT / "docs" / "found.svg").write_text(as_file(picture(ROOT / "results")))
     readme = ROOT / "README.md"

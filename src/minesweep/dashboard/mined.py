@@ -24,8 +24,8 @@ from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.objectives.base import RowObjective
 from minesweep.pages import environment
-from minesweep.reporting.read.files import UnreadableError, read_journal
 from minesweep.reporting.units import DASH, words
+from minesweep.tracking.reading import UnreadableError, read_journal
 from minesweep.training import checkpoint
 from minesweep.training.load import as_trained, load_run
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.reporting.read.files import UnreadableError, number, read_json, read_tail
+from minesweep.tracking.reading import UnreadableError, number, read_json, read_tail
 from minesweep.training.folder import is_locked
 
 CACHE = ".dashboard.json"

@@ -84,7 +84,7 @@ def find_cells(sweep: Sweep, planner: Planner) -> Cells:
         raise UserError(f"{sweep.path}: the arms lie in several studies; do not sweep `study`")
     folder = study_folder(configs[0])
     keep_report_settings(sweep, folder)
-    settings = read_settings(folder, None, None, None)
+    settings = read_settings(folder)
     table, keys = tabulate([plain(cfg) for cfg in configs])
     within = [resolve_key(key, keys) for key in settings.group_by]
     arms, labels = make_arms(table, within + [key for key in keys if key not in within])

@@ -138,8 +138,8 @@ def _conclude(
     """Prints the report and the closing lines, then fails where trials did."""
     finished = [trial for trial in planned if trial.finished]
     if finished:
+        from minesweep.dashboard.headline import send_headline
         from minesweep.reporting.analyse.report import analyse
-        from minesweep.reporting.show.headline import send_headline
         from minesweep.reporting.show.tables import print_report
         from minesweep.reporting.show.write import write
 

@@ -11,15 +11,16 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 from rich.console import Console
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.reporting.analyse.design import FILE, Design, read_design, to_json
+from minesweep.reporting.analyse.declared import FILE, Design, read_design
 from minesweep.reporting.analyse.settings import Settings, read_given
 from minesweep.reporting.units import PERCENT, lower_is_better, unit
 from minesweep.statistics.sequential import Decision, Rule, decide, looks_up_to
@@ -156,7 +157,7 @@ class UntilSure:
             declared = read_design(folder)
             self._check_declared(declared, wish, folder)
             if declared is None:
-                write_atomically(folder / FILE, json.dumps(to_json(wish), indent=1) + "\n")
+                write_atomically(folder / FILE, json.dumps(asdict(wish), indent=1) + "\n")
         return declared or wish
 
     def _commands(self, seed: int) -> dict[str, str]:
@@ -219,16 +220,17 @@ class UntilSure:
     def _settled(self, trial: Trial) -> bool:
         return trial.finished or trial.folder in self._failed
 
-    def _differences(self, arm: str, baseline: str) -> list[float]:
+    def _differences(self, arm: str, baseline: str) -> np.ndarray:
         """Differences seed by seed, more being better, up to the first that is still to come."""
-        found = []
-        for seed in self.design.seeds:
-            pair = [self._trials.get((label, seed)) for label in (arm, baseline)]
-            if any(trial is None or not self._settled(trial) for trial in pair):
-                break
-            values = [self._value(trial) for trial in pair if trial is not None]
-            found.append(self.design.sign * (values[0] - values[1]))
-        return found
+        pair = [
+            {
+                seed: self._value(trial)
+                for seed in self.design.seeds
+                if (trial := self._trials.get((label, seed))) and self._settled(trial)
+            }
+            for label in (arm, baseline)
+        ]
+        return self.design.differences(*pair)
 
     def _value(self, trial: Trial) -> float:
         if not trial.finished:

@@ -1,4 +1,4 @@
-"""Answers: it helps, it costs, no difference, not sure. And the headline over all of them."""
+"""Answers: it helps, it costs, no difference, not sure. The headline, and what to train with."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from minesweep.statistics.sequential import ALPHA, COSTS, HELPS, SAME, UNSURE
 NONE, UNKNOWN = "no difference seen", "cannot be said"
 MOST_WORDS = 25
 """Of a headline."""
+TOLD = {
+    HELPS: ("{} helps", "it helps"),
+    UNSURE: ("Not sure yet", "not sure"),
+    SAME: ("{} makes no difference of {} or more", "it makes none"),
+    NONE: ("No difference seen", "none seen"),
+    COSTS: ("{} costs", "it costs"),
+    UNKNOWN: ("Nothing can be said", "unknown"),
+}
+"""How an answer is told, and how that at equal cost is, the most favourable one first."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """The answer to one comparison of an arm with its baseline.
-
-    Every rule returns this: the one for a fixed number of seeds (:func:`fixed`) and the one that
-    adds seeds until the answer is sure.
 
     Attributes:
         arm: The arm's label.
@@ -47,6 +53,11 @@ class Answer:
     n: int
     least: float = math.nan
 
+    @property
+    def other(self) -> str:
+        """The words of the baseline that the arm lacks: ``ohem k=64`` over ``random_k``."""
+        return " ".join(word for word in self.baseline.split() if word not in self.arm.split())
+
 
 @dataclass(frozen=True)
 class Price:
@@ -62,31 +73,27 @@ class Price:
 
     def __str__(self) -> str:
         """``4 x the examples scored``; empty if the price is the baseline's."""
-        told = [
-            f"{ratio:.3g} x the examples {what}"
-            for ratio, what in ((self.scored, "scored"), (self.learned, "backpropagated"))
-            if abs(ratio - 1) >= 0.01
-        ]
-        return " and ".join(told)
+        ratios = {"scored": self.scored, "backpropagated": self.learned}
+        parts = [f"{x:.3g} x the examples {w}" for w, x in ratios.items() if abs(x - 1) >= 0.01]
+        return " and ".join(parts)
 
 
-def fixed(row: Mapping[Any, Any], smaller_wins: bool = False) -> Answer:
-    """The answer after a number of seeds that was fixed in advance.
+def fixed(row: Mapping[Any, Any], smaller_wins: bool = False) -> str:
+    """The kind of an answer after a number of seeds that was fixed in advance.
+
+    A difference is seen if its interval leaves out zero and its corrected p is below ``ALPHA``.
 
     Args:
         row: A row of :func:`minesweep.statistics.tables.compare`.
         smaller_wins: Whether a smaller value of the measure is better.
     """
-    low, high, difference = row["low"], row["high"], row["difference"]
-    if math.isnan(low):
-        kind = UNKNOWN
-    elif low <= 0 <= high:
-        kind = NONE
-    elif row["p_holm"] >= ALPHA:
-        kind = UNSURE
-    else:
-        kind = HELPS if (difference > 0) != smaller_wins else COSTS
-    return Answer(row["arm"], row["baseline"], kind, difference, low, high, int(row["n"]))
+    if math.isnan(row["low"]):
+        return UNKNOWN
+    if row["low"] <= 0 <= row["high"]:
+        return NONE
+    if row["p_holm"] >= ALPHA:
+        return UNSURE
+    return HELPS if (row["difference"] > 0) != smaller_wins else COSTS
 
 
 def headline(
@@ -111,63 +118,43 @@ def headline(
     if not answers:
         why = "no arm has a baseline" if len(arms) > 1 else "there is one arm"
         return f"Nothing is compared: {why}. Name a baseline with --baseline."
-    miners = {arm.label: arm.values.get("miner") for arm in arms}
-    mining = [
-        a for a in answers if miners[a.baseline] in CONTROLS and miners[a.arm] not in CONTROLS
-    ]
-    counting = mining or list(answers)
-    if pairs := _cost_pairs(counting):
-        return _two_answers(
-            min(pairs, key=lambda pair: _rank_of_two(pair, smaller_wins)), mining, metric
-        )
-    best = _best(counting, smaller_wins)
+    by_label = {arm.label: arm.values for arm in arms}
+    controls = {label for label, values in by_label.items() if values.get("miner") in CONTROLS}
+    mining = [a for a in answers if a.baseline in controls and a.arm not in controls]
+    counting, subject = mining or list(answers), "Mining" if mining else ""
+    ranks = {answer.arm: _rank(answer, smaller_wins) for answer in counting}
+    # Each arm that was also run at its baseline's cost: at equal samples, and at equal cost.
+    twins = {a.arm: a for a in counting}
+    pairs = [(a, twin) for a in counting if (twin := twins.get(f"{a.arm} {AT_EQUAL_COST}"))]
+    if pairs:
+        # The most favourable at both; of equal ones the largest gain at equal samples.
+        ranked = [(ranks[a.arm], ranks[twin.arm][0]) for a, twin in pairs]
+        order = [(rank + of_twin, loss) for (rank, loss), of_twin in ranked]
+        return _two_answers(*pairs[order.index(min(order))], subject, metric)
+    best = min(counting, key=lambda answer: ranks[answer.arm])
     spent = str(prices.get(best.arm, ""))
     price = f", for {spent}" if spent else ""
-    if any(arm.label == best.arm and arm.values.get(EQUAL_COST) is not None for arm in arms):
+    if by_label.get(best.arm, {}).get(EQUAL_COST) is not None:
         price = " at equal cost"
-    counts = _counts(counting, best.kind)
-    for of_metric, seeds, told in ((1, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 0)):
-        text = _sentence(
-            best,
-            bool(mining),
-            metric,
-            counts if told else "",
-            f" of {words(metric)}" if of_metric else "",
-            f", {best.n} seed{'s' if best.n != 1 else ''}" if seeds else "",
-            price,
-        )
+    counts, seeds = _counts(counting, best.kind), f", {best.n} seed{'s' if best.n != 1 else ''}"
+    gain = unit(metric).interval(best.difference, best.low, best.high)
+    named = gain.replace(" [", f" of {words(metric)} [", 1)
+    first, arm = _told(best, subject, metric)
+    text, over = "", best.other or "its baseline"
+    shorter = ((counts, named, seeds), (counts, gain, seeds), (counts, gain, ""), ("", gain, ""))
+    for counted, gained, of_seeds in shorter:
+        text = f"{first}{counted}: {arm}{gained} over {over}{of_seeds}{price}."
         if len(text.split()) <= MOST_WORDS:
             return text
     return " ".join(text.split()[: MOST_WORDS - 1]) + " ..."
 
 
-def _cost_pairs(answers: Sequence[Answer]) -> list[tuple[Answer, Answer]]:
-    """Each arm that was also run at its baseline's cost: at equal samples, and at equal cost."""
-    by_arm = {answer.arm: answer for answer in answers}
-    return [
-        (answer, by_arm[f"{answer.arm} {AT_EQUAL_COST}"])
-        for answer in answers
-        if f"{answer.arm} {AT_EQUAL_COST}" in by_arm
-    ]
-
-
 def _rank(answer: Answer, smaller_wins: bool) -> tuple[int, float]:
     """Orders by how favourable the answer is, then by the gain."""
-    order = (HELPS, UNSURE, SAME, NONE, COSTS, UNKNOWN)
     gain = -answer.difference if smaller_wins else answer.difference
     # A loss that is not sure is no reason to lead with it.
     kind = COSTS if answer.kind == UNSURE and gain < 0 else answer.kind
-    return order.index(kind), math.inf if math.isnan(gain) else -gain
-
-
-def _rank_of_two(pair: tuple[Answer, Answer], smaller_wins: bool) -> tuple[int, float]:
-    (samples, loss), (cost, _) = (_rank(answer, smaller_wins) for answer in pair)
-    return samples + cost, loss
-
-
-def _best(answers: Sequence[Answer], smaller_wins: bool) -> Answer:
-    """The largest gain of the most favourable kind."""
-    return min(answers, key=lambda answer: _rank(answer, smaller_wins))
+    return list(TOLD).index(kind), math.inf if math.isnan(gain) else -gain
 
 
 def _counts(answers: Sequence[Answer], kind: str) -> str:
@@ -179,51 +166,58 @@ def _counts(answers: Sequence[Answer], kind: str) -> str:
     return told + (f", costs in {held[COSTS]}" if held[COSTS] and kind != COSTS else "")
 
 
-def _two_answers(pair: tuple[Answer, Answer], mining: Sequence[Answer], metric: str) -> str:
+def _two_answers(samples: Answer, cost: Answer, subject: str, metric: str) -> str:
     """``Mining helps: ohem k=64 +1.7 points at equal samples; at equal cost it helps: +0.8.``"""
     u = unit(metric)
-    samples, cost = pair
     gain = u.interval(samples.difference, samples.low, samples.high)
     at_cost = u.interval(cost.difference, cost.low, cost.high, word=False)
-    told = {
-        HELPS: "it helps",
-        COSTS: "it costs",
-        SAME: "it makes none",
-        NONE: "none seen",
-        UNSURE: "not sure",
-        UNKNOWN: "unknown",
-    }[cost.kind]
+    told = TOLD[cost.kind][1]
     if samples.kind != SAME and cost.kind == SAME:
         told = f"no difference of {u.size(cost.least)}"
-    first, arm = _told(samples, bool(mining), metric)
-    other = [word for word in samples.baseline.split() if word not in samples.arm.split()]
-    over = f" over {' '.join(other)}" if other else ""
+    first, arm = _told(samples, subject, metric)
     end = f" at equal samples; at equal cost {told}: {at_cost}."
-    full, short = (f"{first}: {arm}{gain}{control}{end}" for control in (over, ""))
-    return full if len(full.split()) <= MOST_WORDS else short
+    control = f" over {samples.other}" if samples.other else ""
+    full = f"{first}: {arm}{gain}{control}{end}"
+    return full if len(full.split()) <= MOST_WORDS else f"{first}: {arm}{gain}{end}"
 
 
-def _told(answer: Answer, mining: bool, metric: str) -> tuple[str, str]:
+def _told(answer: Answer, subject: str, metric: str) -> tuple[str, str]:
     """How the answer begins, and the arm where that does not name it."""
-    subject = "Mining" if mining else answer.arm
-    told = {
-        HELPS: f"{subject} helps",
-        COSTS: f"{subject} costs",
-        SAME: f"{subject} makes no difference of {unit(metric).size(answer.least)} or more",
-        NONE: "No difference seen",
-        UNSURE: "Not sure yet",
-        UNKNOWN: "Nothing can be said",
-    }[answer.kind]
+    told = TOLD[answer.kind][0].format(subject or answer.arm, unit(metric).size(answer.least))
     return told, "" if told.startswith(answer.arm) else f"{answer.arm} "
 
 
-def _sentence(
-    best: Answer, mining: bool, metric: str, counts: str, of_metric: str, seeds: str, price: str
+def advise(
+    answers: Sequence[Answer],
+    arms: Sequence[Arm],
+    means: Mapping[str, float],
+    smaller_wins: bool,
+    commands: Mapping[str, str],
 ) -> str:
-    u = unit(metric)
-    gain = u.interval(best.difference, best.low, best.high).replace(" [", f"{of_metric} [", 1)
-    # "ohem k=64 over random_k": the words in which the two differ tell which baseline it is.
-    other = [word for word in best.baseline.split() if word not in best.arm.split()]
-    end = f"{gain} over {' '.join(other) or 'its baseline'}{seeds}{price}."
-    told, arm = _told(best, mining, metric)
-    return f"{told}{counts}: {arm}{end}"
+    """``Use ohem k=64: python src/train.py ...``, or ``Use none``; empty without equal cost.
+
+    An arm that is compared at equal cost can be used if it helps. So can each control. Of these the
+    best mean is taken: a miner that beats its own control can still lose to another control.
+
+    Args:
+        answers: Those on the main metric.
+        arms: All arms.
+        means: Of the main metric, by the arm's label.
+        smaller_wins: Whether a smaller value is better.
+        commands: How to train each arm, where that is known.
+    """
+    costly = {arm.label for arm in arms if arm.values.get(EQUAL_COST) is None}
+    fair = [answer for answer in answers if answer.arm not in costly]
+    controls = {arm.label for arm in arms if arm.values.get("miner") in CONTROLS}
+    controls |= {answer.baseline for answer in answers}
+    usable = controls | {answer.arm for answer in fair if answer.kind == HELPS}
+    known = {label: means[label] for label in usable if not math.isnan(means.get(label, math.nan))}
+    if not fair or not known:
+        return ""
+    best = (min if smaller_wins else max)(known, key=known.__getitem__)
+    told = f"Use {best.removesuffix(f' {AT_EQUAL_COST}')}"
+    if best in controls:
+        told = f"Use none: {best} is best without mining"
+        if unsure := sum(a.kind == UNSURE for a in fair if a.arm not in controls):
+            told += f" ({unsure} of {len(fair)} comparisons at equal cost are not sure)"
+    return f"{told}. To train with it: {commands[best]}" if best in commands else f"{told}."

@@ -1,44 +1,118 @@
-"""The report of a study that runs until it is sure: its answers are those of the declared looks."""
+"""A study that runs until it is sure: what it declared before its first trial, and its answers."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from minesweep.reporting.analyse.answer import UNKNOWN, Answer
-from minesweep.reporting.analyse.arms import Arm
-from minesweep.reporting.analyse.design import Design
+from minesweep.errors import UserError
+from minesweep.reporting.analyse.answer import UNKNOWN
 from minesweep.reporting.analyse.settings import Settings
-from minesweep.reporting.read.study import EQUAL_COST
 from minesweep.reporting.units import unit, words
-from minesweep.statistics.sequential import UNSURE, Decision, decide, e_value, seeds_for
+from minesweep.statistics.sequential import UNSURE, Decision, Rule, decide, e_value, seeds_for
+
+FILE = "until_sure.json"
+
+
+@dataclass(frozen=True)
+class Design:
+    """The looks of a study and what they decide on.
+
+    Attributes:
+        metric: The summary's metric that decides.
+        goal: ``maximize`` or ``minimize``.
+        care: The smallest difference that matters, in points where the metric is a share, else in
+            the metric's own unit; None for none.
+        seeds: All seeds that may be used, in order.
+        looks: Numbers of seeds at which an arm is looked at.
+        levels: The two-sided nominal level of each look, for each comparison.
+        alpha: Chance of any wrong answer in a study without differences.
+        shape: w of Wang and Tsiatis.
+        baselines: The arm that each compared arm is compared with.
+        finished_before: Runs of the study that were finished when this was declared.
+        commands: How to train each arm, by its label.
+    """
+
+    metric: str
+    goal: str
+    care: float | None
+    seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    levels: tuple[float, ...]
+    alpha: float
+    shape: float
+    baselines: Mapping[str, str]
+    finished_before: int = 0
+    commands: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule, with ``care`` in the unit in which runs store the metric."""
+        care = None if self.care is None else self.care / unit(self.metric).factor
+        return Rule(self.looks, len(self.baselines), care, self.alpha, self.shape, self.levels)
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is."""
+        return 1.0 if self.goal == "maximize" else -1.0
+
+    def differences(self, arm: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
+        """Differences in the order of the seeds, up to the first seed that one of both lacks.
+
+        Args:
+            arm: The metric by seed; NaN for a seed that failed, which is used up.
+            baseline: The baseline's.
+
+        Returns:
+            ``[n]``; more is better.
+        """
+        found = []
+        for seed in self.seeds:
+            if seed not in arm or seed not in baseline:
+                break
+            found.append(self.sign * (arm[seed] - baseline[seed]))
+        return np.array(found, dtype=float)
+
+
+def read_design(folder: Path) -> Design | None:
+    """What the study in a folder declared; None where it declared nothing.
+
+    Raises:
+        UserError: The file is there, but cannot be read.
+    """
+    path = folder / FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        lists = {key: tuple(tree[key]) for key in ("seeds", "looks", "levels")}
+        return Design(**{**tree, **lists})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} cannot be read: {error}; take it from a copy") from None
 
 
 def declared_settings(settings: Settings, design: Design, metrics: Sequence[str]) -> Settings:
     """The settings with the declared metric, and its twin on test data where it has one."""
     twin = design.metric.replace("val/", "test/", 1)
-    further = [name for name in (twin,) if name != design.metric and name in metrics]
-    return replace(
-        settings,
-        metric=design.metric,
-        goal=design.goal,
-        further=[*dict.fromkeys([*settings.further, *further])],
-    )
+    more = [twin] if twin != design.metric and twin in metrics else []
+    further = [*dict.fromkeys([*settings.further, *more])]
+    return replace(settings, metric=design.metric, goal=design.goal, further=further)
 
 
 def declared_answers(
     runs: pd.DataFrame,
     comparisons: pd.DataFrame,
     design: Design,
-    notes: list[str],
     failed: Mapping[str, Collection[int]],
-) -> list[Answer]:
-    """The answers on the declared metric, and their numbers in ``comparisons``.
+    notes: list[str],
+) -> dict[str, str]:
+    """The answer on the declared metric by arm; its numbers go to ``comparisons``.
 
     Args:
         runs: One row a run, with ``arm``, ``seed`` and the metric.
@@ -46,18 +120,23 @@ def declared_answers(
             the look that decided, and the columns ``level``, ``estimate`` (median unbiased),
             ``fragile`` and ``p_anytime``.
         design: What the study declared.
-        notes: Gets what a reader has to know.
         failed: The seeds that failed, by arm: they are used up.
+        notes: Gets what a reader has to know.
     """
-    answers, decisions = [], {}
-    for index in comparisons.index[comparisons["measure"] == design.metric]:
-        arm, baseline = (str(comparisons.loc[index, key]) for key in ("arm", "baseline"))
-        d = _differences(runs, arm, baseline, design, failed)
-        decisions[arm] = decision = decide(design.sign * d, design.rule)
-        low, high = decision.low, decision.high
-        if design.sign < 0:
-            low, high = -high, -low
-        # What is stored has the metric's own sign; `decide` wants more to be better.
+    values = {
+        str(arm): dict.fromkeys(failed.get(str(arm), ()), math.nan)
+        | dict(zip(group["seed"], group[design.metric].astype(float), strict=True))
+        for arm, group in runs.groupby("arm")
+    }
+    answers: dict[str, str] = {}
+    decisions: dict[str, Decision] = {}
+    spreads: dict[str, float] = {}
+    for index, row in comparisons[comparisons["measure"] == design.metric].iterrows():
+        arm = str(row["arm"])
+        d = design.differences(values[arm], values[str(row["baseline"])])
+        decisions[arm] = decision = decide(d, design.rule)
+        # What is stored has the metric's own sign.
+        low, high = sorted((design.sign * decision.low, design.sign * decision.high))
         numbers = {
             "n": decision.n,
             "difference": design.sign * decision.mean,
@@ -68,82 +147,44 @@ def declared_answers(
             "estimate": design.sign * decision.estimate,
             "fragile": decision.fragile,
             "p_anytime": 1 / e_value(d),
+            "without": "yes" if decision.fragile else "",
         }
         for column, value in numbers.items():
             comparisons.loc[index, column] = value
-        kind = UNKNOWN if decision.kind == UNSURE and math.isnan(low) else decision.kind
-        least = math.nan if design.rule.care is None else design.rule.care
-        answers.append(
-            Answer(arm, baseline, kind, numbers["difference"], low, high, decision.n, least)
+        unknown = decision.kind == UNSURE and math.isnan(low)
+        answers[arm] = UNKNOWN if unknown else decision.kind
+        if answers[arm] == UNSURE and not decision.next_look:
+            spreads[arm] = float(np.nanstd(d, ddof=1))
+    _note(decisions, spreads, design, notes)
+    if extra := sorted({seed for seed in runs["seed"] if seed not in design.seeds}):
+        notes.append(
+            f"Seeds that were not declared count in no answer: {', '.join(map(str, extra))}. For "
+            f"looks that nobody declared, differences.csv has p_anytime of {words(design.metric)}."
         )
-    _note(answers, decisions, runs, design, notes, failed)
     return answers
 
 
-def failed_seeds(failed: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, set[int]]:
-    """The seeds that failed, by the label of their arm.
-
-    Args:
-        failed: One row a failed run: ``seed`` and the arms' keys.
-        arms: The study's arms.
-    """
-    labels = {_setting(arm.values, list(arm.values)): arm.label for arm in arms}
-    found: dict[str, set[int]] = {arm.label: set() for arm in arms}
-    for row in failed.to_dict("records"):
-        label = labels.get(_setting(row, list(arms[0].values)))
-        if label is not None:
-            found[label].add(row["seed"])
-    return found
-
-
-def _setting(values: Mapping[Any, Any], keys: Sequence[str]) -> tuple[Any, ...]:
-    """The values of ``keys``; of a number of steps at equal cost, whether there is one."""
-    return tuple(
-        values[key] is not None if key == EQUAL_COST else repr(values[key]) for key in keys
-    )
-
-
-def _differences(
-    runs: pd.DataFrame,
-    arm: str,
-    baseline: str,
-    design: Design,
-    failed: Mapping[str, Collection[int]],
-) -> np.ndarray:
-    """Differences in the order of the declared seeds, up to the first that is still to come.
-
-    A seed that failed is NaN.
-    """
-    values = [
-        runs[runs["arm"] == label].set_index("seed")[design.metric] for label in (arm, baseline)
-    ]
-    settled = [
-        {*of.index, *failed.get(label, ())}
-        for label, of in zip((arm, baseline), values, strict=True)
-    ]
-    count = next(
-        (i for i, seed in enumerate(design.seeds) if any(seed not in held for held in settled)),
-        len(design.seeds),
-    )
-    seeds = list(design.seeds[:count])
-    return (values[0].reindex(seeds) - values[1].reindex(seeds)).to_numpy(dtype=float)
-
-
 def _note(
-    answers: Sequence[Answer],
-    decisions: dict[str, Decision],
-    runs: pd.DataFrame,
+    decisions: Mapping[str, Decision],
+    spreads: Mapping[str, float],
     design: Design,
     notes: list[str],
-    failed: Mapping[str, Collection[int]],
 ) -> None:
-    u = unit(design.metric)
-    looks = ", ".join(map(str, design.looks))
-    care = "" if design.care is None else f" A difference matters from {design.care:g}{u.points}."
+    """Tells what was declared, and of the decisions what a table does not show.
+
+    Args:
+        decisions: By arm.
+        spreads: The standard deviation of the differences of each arm that stays unsure.
+        design: What the study declared.
+        notes: Gets the sentences.
+    """
+    u, care, looks = unit(design.metric), design.rule.care, ", ".join(map(str, design.looks))
+    points = f"{design.care:g}{u.points}" if care is not None else ""
     notes.append(
         f"Looks at {looks} seeds were declared before the first trial. Intervals are repeated "
         f"ones: all looks and all {len(design.baselines)} comparisons together err in at most "
-        f"{design.alpha:.0%} of studies without a difference.{care}"
+        f"{design.alpha:.0%} of studies without a difference."
+        + (f" A difference matters from {points}." if points else "")
     )
     if design.finished_before:
         notes.append(
@@ -161,33 +202,10 @@ def _note(
         )
     if fragile := [arm for arm, decision in decisions.items() if decision.fragile]:
         notes.append(f"Warning: the answer changes if one seed is left out: {'; '.join(fragile)}.")
-    _note_further_seeds(answers, decisions, runs, design, notes, failed)
-
-
-def _note_further_seeds(
-    answers: Sequence[Answer],
-    decisions: dict[str, Decision],
-    runs: pd.DataFrame,
-    design: Design,
-    notes: list[str],
-    failed: Mapping[str, Collection[int]],
-) -> None:
-    """How many seeds would tell, and which were added without having been declared."""
-    told = []
-    for answer in answers:
-        if answer.kind != UNSURE or decisions[answer.arm].next_look or design.rule.care is None:
-            continue
-        x = _differences(runs, answer.arm, answer.baseline, design, failed)
-        spread = float(np.nanstd(x, ddof=1))
-        if count := seeds_for(spread, design.rule.care, design.levels[-1]):
-            told.append(f"{answer.arm} {count}")
+    told = [
+        f"{arm} {count}"
+        for arm, spread in spreads.items()
+        if care is not None and (count := seeds_for(spread, care, design.levels[-1]))
+    ]
     if told:
-        points = f"{design.care:g}{unit(design.metric).points}"
         notes.append(f"Seeds for an interval of ± {points}: {'; '.join(told)}.")
-    extra = sorted({seed for seed in runs["seed"] if seed not in design.seeds})
-    if extra:
-        listed = ", ".join(map(str, extra))
-        notes.append(
-            f"Seeds that were not declared count in no answer: {listed}. For looks that nobody "
-            f"declared, differences.csv has p_anytime of {words(design.metric)}."
-        )

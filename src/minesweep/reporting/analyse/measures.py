@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.settings import Settings
-from minesweep.reporting.read.files import UnreadableError, number, read_json
 from minesweep.reporting.read.study import Study
 from minesweep.reporting.units import words
 from minesweep.statistics.tables import at_equal_budget
+from minesweep.tracking.reading import UnreadableError, number, read_json
 
 FURTHER = ("train/accuracy_running",)
 """Metrics that stand in the table beside the main one and its ``_best``, where runs have them
 (the running training accuracy is the metric of the OHEM study that the nk sweep repeats)."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column of the runs that is averaged and compared.
-
-    Attributes:
-        name: The column.
-        title: Its heading.
-    """
-
-    name: str
-    title: str
 
 
 def read_step_seconds(
@@ -48,19 +34,14 @@ def read_step_seconds(
     known = {str(key): x for key, v in given.items() if (x := number(v)) is not None and x > 0}
     # The short key says nothing of model or dataset.
     enough = not any(key.split(".")[0] in ("model", "dataset") for key in arms[0].values)
-    found, missing = {}, []
-    for arm in arms:
-        row = runs[runs["arm"] == arm.label].iloc[0]
-        short = f"{row['miner']}-n{row['n']}-k{row['k']}"
-        seconds = known.get(arm.label, known.get(short) if enough else None)
-        if seconds is not None:
-            found[arm.label] = seconds
-        else:
-            missing.append(f"{arm.label} ({short})" if enough else arm.label)
-    if missing:
-        lacking = "; ".join(missing[:8])
+    first = runs.drop_duplicates("arm").set_index("arm")
+    short = {arm: f"{row.miner}-n{row.n}-k{row.k}" for arm, row in first.iterrows()}
+    labels = [arm.label for arm in arms]
+    found = {a: known.get(a, known.get(short[a]) if enough else None) for a in labels}
+    if missing := [a for a, seconds in found.items() if seconds is None]:
+        lacking = "; ".join(f"{a} ({short[a]})" if enough else a for a in missing[:8])
         notes.append(f"Equal seconds are left out: step_seconds.json lacks {lacking}.")
-    return {} if missing else found
+    return {} if missing else {a: x for a, x in found.items() if x is not None}
 
 
 def make_measures(
@@ -69,31 +50,19 @@ def make_measures(
     runs: pd.DataFrame,
     step_seconds: dict[str, float],
     notes: list[str],
-) -> list[Measure]:
-    """The columns to compare; adds those read off the curves to ``runs``."""
+) -> dict[str, str]:
+    """The columns to compare, and their headings; adds those read off the curves to ``runs``."""
     main = settings.metric
     wanted = dict.fromkeys((f"{main}_best", *settings.further, *FURTHER))
     held = [name for name in wanted if name in study.metrics and runs[name].notna().any()]
-    names = dict.fromkeys([main, *held])
-    measures = [Measure(name, words(name)) for name in names]
+    measures = {name: words(name) for name in (main, *held)}
     if missing := int(runs[main].isna().sum()):
         notes.append(f"{missing} finished runs have no {main} and are left out of it.")
     curves = study.curves[study.curves["run"].isin(runs["run"])]
-    measures += _curve_measures(curves, settings, runs, notes)
-    if settings.at_budget:
-        measures += _budget_measures(curves, settings, runs, step_seconds, notes)
-    return measures
-
-
-def _curve_measures(
-    curves: pd.DataFrame, settings: Settings, runs: pd.DataFrame, notes: list[str]
-) -> list[Measure]:
-    """Curves read at a step before the end, and the steps at which they first reach a value."""
-    measures = []
 
     def add(column: str, values: pd.Series, title: str) -> None:
-        runs[column] = runs["run"].map(values).astype(float)
-        measures.append(Measure(column, title))
+        """Of curves read at a step before the end, and steps at which they first reach a value."""
+        runs[column], measures[column] = runs["run"].map(values).astype(float), title
         if missing := int(runs[column].isna().sum()):
             notes.append(f"{missing} runs have no {title} and are left out of it.")
 
@@ -105,6 +74,8 @@ def _curve_measures(
         reached = curves[(curves["metric"] == name) & (curves["value"] >= level)]
         first = reached.groupby("run", observed=True)["step"].min()
         add(f"steps to {level:g}", first, f"steps to {words(name)} {level:g}")
+    if settings.at_budget:
+        measures |= _budget_measures(curves, settings, runs, step_seconds, notes)
     return measures
 
 
@@ -114,9 +85,9 @@ def _budget_measures(
     runs: pd.DataFrame,
     step_seconds: dict[str, float],
     notes: list[str],
-) -> list[Measure]:
+) -> dict[str, str]:
     """The validation curve, read off at an equal number of samples and of benchmark seconds."""
-    validation, measures = settings.validation, []
+    validation, measures = settings.validation, {}
     spent = curves.loc[curves["metric"] == settings.budget, ["run", "step", "value"]]
     budgets = {words(settings.budget): spent.rename(columns={"value": "budget"})}
     if step_seconds:
@@ -135,7 +106,7 @@ def _budget_measures(
         told = f"{amount:,.1f} benchmark seconds" if name == "seconds" else f"{amount:,.0f} {name}"
         column = f"{validation} at equal {name}"
         runs[column] = runs["run"].map(values).astype(float)
-        measures.append(Measure(column, f"{words(validation)} at {told}"))
+        measures[column] = f"{words(validation)} at {told}"
         early = runs.loc[runs["run"].map(shares) < 0.98, "arm"].drop_duplicates()
         if len(early):
             notes.append(

@@ -1,18 +1,18 @@
-"""A study's folder, turned into a report: what is compared with what, the numbers, the files."""
+"""A study's folder, turned into a report: what is compared with what, and the numbers."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.advice import advise
-from minesweep.reporting.analyse.answer import Answer, Price, fixed, headline
+from minesweep.reporting.analyse.answer import Answer, Price, advise, fixed, headline
 from minesweep.reporting.analyse.arms import (
     Arm,
     find_baselines,
@@ -21,13 +21,8 @@ from minesweep.reporting.analyse.arms import (
     show,
     wanted_baseline,
 )
-from minesweep.reporting.analyse.declared import (
-    declared_answers,
-    declared_settings,
-    failed_seeds,
-)
-from minesweep.reporting.analyse.design import Design, read_design
-from minesweep.reporting.analyse.measures import Measure, make_measures, read_step_seconds
+from minesweep.reporting.analyse.declared import declared_answers, declared_settings, read_design
+from minesweep.reporting.analyse.measures import make_measures, read_step_seconds
 from minesweep.reporting.analyse.notes import of_choices, of_comparisons, of_seeds
 from minesweep.reporting.analyse.settings import (
     BACKWARD,
@@ -35,7 +30,6 @@ from minesweep.reporting.analyse.settings import (
     Settings,
     check_settings,
     read_settings,
-    smaller_wins,
 )
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, make_views
 from minesweep.reporting.read.study import Study, read_study
@@ -53,7 +47,8 @@ class Report:
         runs: The runs that count, with their ``arm`` and the measures.
         arms: In reading order.
         baselines: The baseline's label by the arm's label.
-        measures: The main one first.
+        measures: The columns that are averaged and compared, with their headings; the main one
+            first.
         table: One row an arm, indexed by label: its columns, ``seeds``, and mean, half width,
             difference, low, high, p, p_holm and answer of each measure.
         comparisons: One row a measure and an arm.
@@ -72,7 +67,7 @@ class Report:
     runs: pd.DataFrame
     arms: list[Arm]
     baselines: dict[str, str]
-    measures: list[Measure]
+    measures: dict[str, str]
     table: pd.DataFrame
     comparisons: pd.DataFrame
     choices: list[Choice]
@@ -82,21 +77,14 @@ class Report:
     advice: str
     notes: list[str]
     step_seconds: dict[str, float]
-    views: list[Surface | Tradeoff | Curve] = field(default_factory=list)
+    views: list[Surface | Tradeoff | Curve]
 
     @property
     def overview(self) -> str:
         """How many arms, runs and seeds count, and how many runs do not."""
-        seeds = self.runs["seed"].nunique()
+        seeds, amiss = self.runs["seed"].nunique(), self.study.amiss
         told = f"{len(self.arms)} arms, {len(self.runs)} runs, {seeds} seeds"
-        amiss = Counter(problem.kind for problem in self.study.problems)
-        left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(amiss.items()))
-        return told + (f"; amiss: {left_out}" if left_out else "")
-
-    @property
-    def smaller_wins(self) -> bool:
-        """Whether the smallest value of the main metric is the best."""
-        return smaller_wins(self.settings, self.settings.metric)
+        return told + (f"; amiss: {amiss}" if amiss else "")
 
 
 def analyse(
@@ -130,7 +118,7 @@ def analyse(
     notes = [f"Warning: {warning}." for warning in study.warnings]
     if not group_by:
         settings = _known_groups(study, settings, notes)
-    runs, arms, choices = _arms(study, settings, notes)
+    runs, failed, arms, choices = _arms(study, settings, notes)
     try:
         baselines = _baselines(arms, settings, notes)
     except UserError as error:
@@ -143,22 +131,29 @@ def analyse(
         next(a for a in arms if a.label == choice.arm).values[choice.key] = choice.value
     step_seconds = read_step_seconds(study.folder, arms, runs, notes)
     measures = make_measures(study, settings, runs, step_seconds, notes)
-    comparisons = pd.concat(
-        [compare(runs, measure.name, baselines) for measure in measures], ignore_index=True
-    )
-    failed = failed_seeds(study.failed, arms)
-    answers = _answers(runs, comparisons, settings, design, failed, notes)
-    table = _table(runs, arms, measures, comparisons, step_seconds)
+    comparisons = pd.concat([compare(runs, m, baselines) for m in measures], ignore_index=True)
+    main, smaller = settings.metric, settings.smaller_wins(settings.metric)
+    rows = comparisons.to_dict("records")
+    kinds = [fixed(row, settings.smaller_wins(row["measure"])) for row in rows]
+    if design is not None:
+        declared = declared_answers(runs, comparisons, design, failed, notes)
+        own = zip(rows, kinds, strict=True)
+        kinds = [declared[r["arm"]] if r["measure"] == main else kind for r, kind in own]
+    comparisons["answer"] = pd.Series(kinds, dtype=object)
+    of_main = comparisons[comparisons["measure"] == main]
+    least = math.nan if design is None or design.rule.care is None else design.rule.care
+    fields = ["arm", "baseline", "kind", "difference", "low", "high", "n"]
+    told = of_main.rename(columns={"answer": "kind"})[fields].to_dict("records")
+    answers = [Answer(**{str(k): v for k, v in row.items()}, least=least) for row in told]
+    table = _table(runs, arms, list(measures), comparisons, step_seconds)
     # Seeds of a declared design are unequal on purpose.
-    notes += of_seeds(runs, arms, settings.metric, complete=design is None)
+    notes += of_seeds(runs, arms, main, complete=design is None)
     if design is None:
-        notes += of_comparisons(comparisons.query("measure == @settings.metric"), settings.metric)
+        notes += of_comparisons(of_main, main)
     prices = _prices(runs, baselines)
-    smaller = smaller_wins(settings, settings.metric)
-    judged_by = settings.metric, settings.validation
-    means = {str(arm): float(x) for arm, x in table[f"{settings.metric} mean"].items()}
+    means = {str(arm): float(x) for arm, x in table[f"{main} mean"].items()}
     commands = {} if design is None else design.commands
-    advice = "" if settings.group_by else advise(answers, arms, means, smaller, commands)
+    judged_by = main, settings.validation
     return Report(
         study=study,
         settings=settings,
@@ -171,33 +166,12 @@ def analyse(
         choices=choices,
         answers=answers,
         prices=prices,
-        headline=headline(answers, arms, settings.metric, prices, smaller),
-        advice=advice,
+        headline=headline(answers, arms, main, prices, smaller),
+        advice="" if settings.group_by else advise(answers, arms, means, smaller, commands),
         step_seconds=step_seconds,
         views=make_views(settings.views, study, runs, arms, step_seconds, judged_by, notes),
         notes=notes,
     )
-
-
-def _answers(
-    runs: pd.DataFrame,
-    comparisons: pd.DataFrame,
-    settings: Settings,
-    design: Design | None,
-    failed: Mapping[str, Collection[int]],
-    notes: list[str],
-) -> list[Answer]:
-    """The answers on the main metric; writes the column ``answer`` of all comparisons."""
-    rows = comparisons.to_dict("records")
-    answers = [fixed(row, smaller_wins(settings, row["measure"])) for row in rows]
-    main = comparisons["measure"] == settings.metric
-    if design is not None:
-        declared = iter(declared_answers(runs, comparisons, design, notes, failed))
-        answers = [next(declared) if own else a for a, own in zip(answers, main, strict=True)]
-        fragile = comparisons.loc[main, "fragile"].fillna(False).astype(bool)
-        comparisons.loc[main, "without"] = ["yes" if told else "" for told in fragile]
-    comparisons["answer"] = pd.Series([answer.kind for answer in answers], dtype=object)
-    return [answer for answer, own in zip(answers, main, strict=True) if own]
 
 
 def _known_groups(study: Study, settings: Settings, notes: list[str]) -> Settings:
@@ -213,9 +187,11 @@ def _known_groups(study: Study, settings: Settings, notes: list[str]) -> Setting
 
 def _arms(
     study: Study, settings: Settings, notes: list[str]
-) -> tuple[pd.DataFrame, list[Arm], list[Choice]]:
-    """The runs that count, with their arm; keys to group by come first, so that a group's arms
-    stand together."""
+) -> tuple[pd.DataFrame, dict[str, set[int]], list[Arm], list[Choice]]:
+    """The runs that count, the seeds that failed by arm, the arms, and what was chosen.
+
+    Keys to group by come first, so that a group's arms stand together.
+    """
     within = [resolve_key(key, study.keys) for key in settings.group_by]
     keys = within + [key for key in study.keys if key not in within]
     try:
@@ -227,22 +203,20 @@ def _arms(
     keys = [key for key in keys if key != chosen]
     arms, labels = make_arms(study.runs, keys)
     runs = study.runs.assign(arm=labels)
-    if chosen is None:
-        return runs, arms, []
     by_setting = {tuple(arm.values.values()): arm.label for arm in arms}
-    # How many runs failed, by arm and value of the key that is chosen.
-    failed = Counter(
-        (by_setting[setting], row[chosen])
-        for row in study.failed.to_dict("records")
-        if (setting := tuple(row[key] for key in keys)) in by_setting
-    )
+    rows = study.failed.to_dict("records")
+    failed = [(by_setting.get(tuple(row[key] for key in keys)), row) for row in rows]
+    if chosen is None:
+        seeds = {a.label: {row["seed"] for label, row in failed if label == a.label} for a in arms}
+        return runs, seeds, arms, []
     smaller = lower_is_better(settings.validation)
-    runs, choices = choose(runs, chosen, settings.validation, smaller, failed)
+    counts = Counter((label, row[chosen]) for label, row in failed if label)
+    runs, choices = choose(runs, chosen, settings.validation, smaller, counts)
     notes += of_choices(choices, settings.validation)
     left = {choice.arm for choice in choices}
     if dropped := [arm.label for arm in arms if arm.label not in left]:
         notes.append(f"Left out, without {settings.validation}: {'; '.join(dropped)}.")
-    return runs, [arm for arm in arms if arm.label in left], choices
+    return runs, {}, [arm for arm in arms if arm.label in left], choices
 
 
 def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[str, str]:
@@ -270,16 +244,16 @@ def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[st
 def _table(
     runs: pd.DataFrame,
     arms: list[Arm],
-    measures: list[Measure],
+    measures: list[str],
     comparisons: pd.DataFrame,
     step_seconds: dict[str, float],
 ) -> pd.DataFrame:
     labels = pd.Index([arm.label for arm in arms], name="arm")
     table = pd.DataFrame([arm.values for arm in arms], index=labels, dtype=object)
-    counted = runs.dropna(subset=[measures[0].name])
+    counted = runs.dropna(subset=[measures[0]])
     table["seeds"] = counted.groupby("arm")["seed"].nunique().reindex(labels, fill_value=0)
     columns = ["difference", "low", "high", "p", "p_holm", "without", "answer"]
-    for name in (measure.name for measure in measures):
+    for name in measures:
         means = summarise(runs, name)[["mean", "half"]]
         own = comparisons[comparisons["measure"] == name].set_index("arm")[columns]
         table = table.join(means.join(own).add_prefix(f"{name} "))

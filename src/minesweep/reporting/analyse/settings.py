@@ -1,28 +1,78 @@
-"""The settings of a report: arguments win over ``report.yaml``, which wins over the defaults."""
+"""The settings of a report: arguments win over ``report.yaml``, which wins over the defaults.
+
+.. code-block:: yaml
+
+    views:
+      # Mean of `value` over x and y, one small picture for each value of `by`; the best y of each x
+      # is marked.
+      - {kind: surface, x: dim, y: margin, by: normalize, where: {projection: false}}
+      # One point an arm with its two intervals, one colour for each value of `by`.
+      - {kind: tradeoff, x: mining/query_ms, y: mining/recall_at_k, by: miner}
+      # A further metric of the journals over steps.
+      - {kind: curve, value: mining/hidden_share}
+
+``x``, ``y``, ``by`` and ``where`` of a surface are swept keys, in full or their last word;
+``value`` is a metric of the summaries (the study's own, if none is named). ``x`` and ``y`` of a
+trade-off are metrics of the summaries, ``seconds`` (steps times the step time of a quiet benchmark)
+or a clock of ``timing.jsonl`` (its median over the run; ``elapsed``: its end), which is of use only
+where nothing else ran on the machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
+from minesweep.config.kinds import allowed, read_note
 from minesweep.config.places import SWEEPS
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.views import View, parse_views
-from minesweep.reporting.read.files import UnreadableError, number, read_yaml
 from minesweep.reporting.read.study import Study
 from minesweep.reporting.units import lower_is_better
+from minesweep.tracking.reading import UnreadableError, number, read_yaml
 from minesweep.words import nearest
 
 BACKWARD = "samples/backward"
 FORWARD = "samples/forward"
-KINDS: dict[str, type] = {"baseline": dict, "at_step": dict, "reach": dict, "at_budget": bool}
-KINDS |= {"group_by": list, "further": list, "views": list}
-SAID = {dict: "a mapping", list: "a list", bool: "true or false", str: "a name"}
+KEYS = {
+    "metric": "text",
+    "goal": "maximize | minimize",
+    "baseline": "mapping or list of mapping",
+    "group_by": "list of text",
+    "best_by": "text",
+    "validation": "text",
+    "further": "list of text",
+    "budget": "text",
+    "at_budget": "bool",
+    "at_step": "mapping",
+    "reach": "mapping",
+    "views": "list of mapping",
+}
+"""What each key may hold, as :mod:`minesweep.config.kinds` writes it."""
+VIEW_KEYS = {"x": "text", "y": "text", "by": "text or list of text", "where": "mapping"}
+VIEW_KEYS |= {"value": "text", "title": "text"}
+VIEWS = {
+    "surface": (("x", "y"), ("by", "where", "value", "title")),
+    "tradeoff": (("x", "y"), ("by", "where", "title")),
+    "curve": (("value",), ()),
+}
+"""The keys that a view of each kind must have, and those that it may have."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One entry of ``views``; see the module."""
+
+    kind: str
+    x: str = ""
+    y: str = ""
+    by: Sequence[str] = ()
+    where: Mapping[str, Any] = field(default_factory=dict)
+    value: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +93,7 @@ class Settings:
             reference that spends nothing.
         at_step: Curves to compare at a step before the end, ``{val/accuracy: 900}``.
         reach: Curves of which to compare the first step at a value, ``{val/roc_auc: 0.72}``.
-        views: Further figures, see :mod:`minesweep.reporting.analyse.views`.
+        views: Further figures.
     """
 
     metric: str = "test/accuracy"
@@ -59,12 +109,18 @@ class Settings:
     reach: dict[str, float] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
 
+    def smaller_wins(self, measure: str) -> bool:
+        """Whether the smallest value of a measure is the best."""
+        if self.goal and measure.startswith(self.metric):
+            return self.goal == "minimize"
+        return lower_is_better(measure.split(" at equal ")[0])
+
 
 def read_settings(
     folder: Path,
-    baseline: str | Mapping[str, Any] | None,
-    metric: str | None,
-    group_by: str | None,
+    baseline: str | Mapping[str, Any] | None = None,
+    metric: str | None = None,
+    group_by: str | None = None,
 ) -> Settings:
     """Reads the settings: arguments win over the study's ``report.yaml``, which wins over defaults.
 
@@ -72,34 +128,44 @@ def read_settings(
         UserError: ``report.yaml`` cannot be read, or a key or value in it means nothing.
     """
     arguments = {"baseline": baseline, "metric": metric, "group_by": group_by}
-    given: dict[str, Any] = {
-        **{key: value for key, value in read_given(folder).items() if value is not None},
-        **{key: value for key, value in arguments.items() if value},
-    }
-    known = list(Settings.__dataclass_fields__)
-    for key in given:
-        if key not in known:
-            told = f"{nearest(str(key), known) or '.'} Known: {', '.join(known)}"
-            raise UserError(f"report.yaml: no key {key}{told}")
+    given = read_given(folder) | {key: value for key, value in arguments.items() if value}
+    given = {key: value for key, value in given.items() if value is not None}
     if isinstance(given.get("group_by"), str):
         given["group_by"] = [key.strip() for key in given["group_by"].split(",")]
     if isinstance(given.get("baseline"), str):
         given["baseline"] = parse_baseline(given["baseline"])
-    if given.get("goal") not in (None, "maximize", "minimize"):
-        raise UserError(f"report.yaml: goal={given['goal']} is neither maximize nor minimize")
-    for key, value in given.items():
-        kind = KINDS.get(key, str)
-        several = key == "baseline" and isinstance(value, list)  # the first that the study has
-        if not several and not isinstance(value, kind):
-            raise UserError(f"report.yaml: {key}={value} must be {SAID[kind]}")
-        if several and not all(isinstance(part, dict) for part in value):
-            raise UserError(f"report.yaml: {key}={value} must be a list of mappings")
-        if key in ("group_by", "further") and not all(isinstance(x, str) and x for x in value):
-            raise UserError(f"report.yaml: {key}={value} must be a list of names")
-        if key in ("at_step", "reach") and any(number(x) is None for x in given[key].values()):
-            raise UserError(f"report.yaml: {key}={value} must map metrics to numbers")
-    given["views"] = parse_views(given.get("views", []))
+    _check("", given, KEYS)
+    for key in ("at_step", "reach"):
+        if any(number(x) is None for x in given.get(key, {}).values()):
+            raise UserError(f"report.yaml: {key}={given[key]} must map metrics to numbers")
+    given["views"] = [_view(view) for view in given.get("views", [])]
     return Settings(**given)
+
+
+def _check(place: str, given: Mapping[str, Any], keys: Mapping[str, str]) -> None:
+    """Raises a UserError where a key or its value means nothing."""
+    for key, value in given.items():
+        if key not in keys:
+            told = f"{nearest(str(key), keys) or '.'} Known: {', '.join(keys)}"
+            raise UserError(f"report.yaml: {place}no key {key}{told}")
+        kinds = read_note(keys[key])
+        if not any(kind.allows(value) for kind in kinds):
+            raise UserError(f"report.yaml: {place}{key}={value} must be {allowed(kinds)}")
+
+
+def _view(given: Mapping[str, Any]) -> View:
+    kind = given.get("kind")
+    if kind not in VIEWS:
+        known = f"{', '.join(VIEWS)}{nearest(str(kind), VIEWS)}"
+        raise UserError(f"report.yaml: views: kind={kind} is not one of {known}")
+    needed, further = VIEWS[kind]
+    keys = {key: value for key, value in given.items() if key != "kind"}
+    _check(f"views: {kind}: ", keys, {key: VIEW_KEYS[key] for key in (*needed, *further)})
+    if missing := [key for key in needed if key not in given]:
+        raise UserError(f"report.yaml: views: {kind} needs {missing[0]}")
+    if isinstance(keys.get("by"), str):
+        keys["by"] = [keys["by"]]
+    return View(kind, **keys)
 
 
 def read_given(folder: Path) -> dict[str, Any]:
@@ -131,28 +197,16 @@ def parse_baseline(text: str) -> dict[str, Any]:
 def check_settings(study: Study, settings: Settings) -> None:
     """Raises a UserError where the study has no finished run, or not the metrics asked for."""
     if study.runs.empty:
-        kinds = pd.Series([p.kind for p in study.problems]).value_counts()
-        told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-        first = study.problems[0]
+        told, first = study.amiss, study.problems[0]
         raise UserError(
             f"{study.folder}: no finished run to report ({told}); "
             f"the first: {first.run}: {first.detail}"
         )
-    for metric in [
-        settings.metric,
-        *settings.further,
-        *([settings.validation] if settings.best_by else []),
-    ]:
+    judging = [settings.validation] if settings.best_by else []
+    for metric in (settings.metric, *settings.further, *judging):
         if metric not in study.metrics:
             known = ", ".join(study.metrics) or "none"
             raise UserError(
                 f"{metric}: no finished run has this metric"
                 f"{nearest(metric, study.metrics) or '.'} Metrics: {known}"
             )
-
-
-def smaller_wins(settings: Settings, measure: str) -> bool:
-    """Whether the smallest value of a measure is the best."""
-    if settings.goal and measure.startswith(settings.metric):
-        return settings.goal == "minimize"
-    return lower_is_better(measure.split(" at equal ")[0])

@@ -1,30 +1,12 @@
-"""Views that answer one kind of study's question; ``views`` in its ``report.yaml`` asks for them.
-
-.. code-block:: yaml
-
-    views:
-      # Mean of `value` over x and y, one small picture for each value of `by`; the best y of each x
-      # is marked.
-      - {kind: surface, x: dim, y: margin, by: normalize, where: {projection: false}}
-      # One point an arm with its two intervals, one colour for each value of `by`.
-      - {kind: tradeoff, x: mining/query_ms, y: mining/recall_at_k, by: miner}
-      # A further metric of the journals over steps.
-      - {kind: curve, value: mining/hidden_share}
-
-``x``, ``y``, ``by`` and ``where`` of a surface are swept keys, in full or their last word;
-``value`` is a metric of the summaries (the study's own, if none is named). ``x`` and ``y`` of a
-trade-off are metrics of the summaries, ``seconds`` (steps times the step time of a quiet benchmark)
-or a clock of ``timing.jsonl`` (its median over the run; ``elapsed``: its end), which is of use only
-where nothing else ran on the machine.
-"""
+"""The views that a study's ``report.yaml`` asks for, as numbers: surfaces, trade-offs, curves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -38,36 +20,18 @@ from minesweep.reporting.analyse.arms import (
     show,
     size_order,
 )
-from minesweep.reporting.read.files import UnreadableError, number, read_journal
+from minesweep.reporting.analyse.settings import View
 from minesweep.reporting.units import lower_is_better, words
 from minesweep.statistics.samples import Interval
 from minesweep.statistics.tables import exponent, summarise
+from minesweep.tracking.reading import UnreadableError, number, read_journal
 from minesweep.words import nearest
 
 if TYPE_CHECKING:
     from minesweep.reporting.read.study import Study
 
-KINDS = {
-    "surface": (("x", "y"), ("by", "where", "value", "title")),
-    "tradeoff": (("x", "y"), ("by", "where", "title")),
-    "curve": (("value",), ()),
-}
-"""The keys that a view of each kind must have, and those that it may have."""
 MOST_TILES = 12
 CLOSE, BEST = 1, 2
-
-
-@dataclass(frozen=True)
-class View:
-    """One entry of ``views``; see the module."""
-
-    kind: str
-    x: str = ""
-    y: str = ""
-    by: tuple[str, ...] = ()
-    where: Mapping[str, Any] = field(default_factory=dict)
-    value: str = ""
-    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,38 +85,6 @@ class Curve:
     """A metric of the journals to draw over steps."""
 
     metric: str
-
-
-def parse_views(given: Any) -> list[View]:
-    """``views`` of a ``report.yaml``.
-
-    Raises:
-        UserError: Something in it means nothing; names the nearest right word.
-    """
-    if not isinstance(given, list) or not all(isinstance(view, dict) for view in given):
-        raise UserError("report.yaml: views must be a list of {kind: ..., ...}")
-    return [_parse(view) for view in given]
-
-
-def _parse(given: dict[str, Any]) -> View:
-    kind = given.get("kind")
-    if kind not in KINDS:
-        known = f"{', '.join(KINDS)}{nearest(str(kind), KINDS)}"
-        raise UserError(f"report.yaml: views: kind={kind} is not one of {known}")
-    needed, further = KINDS[kind]
-    allowed = ("kind", *needed, *further)
-    for key in given:
-        if key not in allowed:
-            known = f"{nearest(str(key), allowed) or '.'} Known: {', '.join(allowed[1:])}"
-            raise UserError(f"report.yaml: views: {kind} has no key {key}{known}")
-    if missing := [key for key in needed if key not in given]:
-        raise UserError(f"report.yaml: views: {kind} needs {missing[0]}")
-    by, where = given.get("by", ()), given.get("where", {})
-    if not isinstance(where, dict):
-        raise UserError("report.yaml: views: where must be {key: value}")
-    by = (by,) if isinstance(by, str) else tuple(map(str, by))
-    texts = {f.name: str(given[f.name]) for f in fields(View) if f.name in given}
-    return View(**{**texts, "by": by, "where": where})  # type: ignore[arg-type]
 
 
 def make_views(

@@ -17,10 +17,10 @@ import pandas as pd
 
 from minesweep.config.identity import NEUTRAL, PIXELS, choice
 from minesweep.errors import UserError
-from minesweep.reporting.read import files
-from minesweep.reporting.read.files import UnreadableError, flatten, number
 from minesweep.reporting.read.provenance import differences, provenance
 from minesweep.sizes import chosen_k
+from minesweep.tracking import reading as files
+from minesweep.tracking.reading import UnreadableError, flatten, number
 from minesweep.words import nearest
 
 DERIVED = ("miner", "n", "k")
@@ -86,6 +86,12 @@ class Study:
     def name(self) -> str:
         return self.folder.name
 
+    @property
+    def amiss(self) -> str:
+        """How many runs are amiss, by kind: ``2 failed, 1 unfinished``."""
+        counts = Counter(problem.kind for problem in self.problems)
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+
 
 class _Run:
     """A run's configuration, and what else was read of it.
@@ -131,7 +137,8 @@ class _Run:
             return self.derived[column]
         if column not in self.flat and self.chooses(column):
             return self.choice(column)
-        return self.flat.get(column)
+        value = self.flat.get(column)
+        return "equal cost" if column == EQUAL_COST and value is not None else value
 
 
 def read_study(folder: Path | str) -> Study:
@@ -289,7 +296,7 @@ def _table(found: list[_Run]) -> tuple[pd.DataFrame, list[str], list[str]]:
 def _columns(found: list[_Run]) -> dict[str, list[Any]]:
     """The config's keys that tell runs apart, by column name, one value a run; None for absent."""
     names = sorted({key for run in found for key in run.flat})
-    values = {name: [run.flat.get(name) for run in found] for name in names}
+    values = {name: [run.value(name) for run in found] for name in names}
     columns: dict[str, list[Any]] = {}
     for name, column in values.items():
         group, _, leaf = name.partition(".")
@@ -297,8 +304,6 @@ def _columns(found: list[_Run]) -> dict[str, list[Any]]:
         follows_seed = name.endswith("seed") and column == values["seed"]
         if ignored or name in REPRESENTED or follows_seed:
             continue
-        if name == EQUAL_COST:
-            column = [None if value is None else "equal cost" for value in column]
         if leaf in ("_target_", "name") and all(run.chooses(group) for run in found):
             columns[group] = _choices(found, group)
         elif not _told_by_choice(found, group, column):

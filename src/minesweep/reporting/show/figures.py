@@ -9,6 +9,7 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+import pandas as pd
 
 from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
@@ -16,7 +17,7 @@ from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff
 from minesweep.reporting.show import charts
 from minesweep.reporting.show.charts import DASHED, DOTTED, GREY, HUES, SOLID, Figure, short
-from minesweep.reporting.show.losses import LossHistogram, loss_histograms, thin
+from minesweep.reporting.show.losses import loss_histograms, thin
 from minesweep.reporting.show.view_charts import surface, tradeoff
 from minesweep.reporting.units import unit, words
 from minesweep.statistics.tables import band
@@ -43,9 +44,10 @@ def shown_arms(report: Report) -> list[str]:
     labels = [arm.label for arm in report.arms]
     if len(labels) <= MOST_ARMS:
         return labels
-    main = f"{report.measures[0].name} mean"
+    main = report.settings.metric
     baselines = list(dict.fromkeys(report.baselines.values()))[: MOST_ARMS // 2]
-    ranked = report.table[main].sort_values(ascending=report.smaller_wins).index
+    smaller = report.settings.smaller_wins(main)
+    ranked = report.table[f"{main} mean"].sort_values(ascending=smaller).index
     best = [label for label in ranked if label not in baselines]
     chosen = {*baselines, *best[: MOST_ARMS - len(baselines)]}
     return [label for label in labels if label in chosen]
@@ -98,14 +100,11 @@ def curve(report: Report, metric: str) -> Figure | None:
     name = "".join(c if c.isalnum() else "_" for c in metric)
     pick = alt.selection_point(f"pick_{name}", fields=["arm"], bind="legend")
     numbers, steady = alt.Axis(format="~s", tickCount=6), alt.Scale(zero=True)
-    base = (
-        charts.chart(rows)
-        .transform_flatten([*axes.values(), "mean", "low", "high"])
-        .encode(
-            x=alt.X(f"{axes[first]}:Q", title=first, scale=steady, axis=numbers),
-            color=charts.hue("arm", arms, colours, charts.legend()),
-            opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
-        )
+    flat = charts.chart(rows).transform_flatten([*axes.values(), "mean", "low", "high"])
+    base = flat.encode(
+        x=alt.X(f"{axes[first]}:Q", title=first, scale=steady, axis=numbers),
+        color=charts.hue("arm", arms, colours, charts.legend()),
+        opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),
     )
     value = alt.Y("mean:Q", title=charts.titled(metric), scale=alt.Scale(zero=False))
     strokes = alt.Scale(domain=arms, range=dashes)
@@ -157,7 +156,7 @@ def _curve_rows(
 
 def differences(report: Report) -> Figure | None:
     """The paired differences of the main measure with their intervals; zero is the baseline."""
-    name = report.measures[0].name
+    name = report.settings.metric
     rows = report.comparisons.query("measure == @name").head(MOST_DIFFERENCES)
     if rows.empty:
         return None
@@ -195,16 +194,16 @@ def losses(report: Report) -> Figure | None:
     held = loss_histograms(report, shown_arms(report))
     if not held:
         return None
-    arms = alt.binding_select(options=[clean(h.arm) for h in held], name="arm ")
-    last = max(1, *(len(h.steps) - 1 for h in held))
+    seeds, parts = zip(*held.values(), strict=True)
+    arms = alt.binding_select(options=list(held), name="arm ")
+    last = max(1, *(len(rows) - 1 for rows in parts))
     times = alt.binding_range(min=0, max=last, step=1, name="time ")
-    arm = alt.param(name="arm", value=clean(held[0].arm), bind=arms)
+    arm = alt.param(name="arm", value=next(iter(held)), bind=arms)
     place = alt.param(name="place", value=0, bind=times)
     shown = "datum.arm == arm && datum.place == min(place, datum.last)"
-    rows = [row for h in held for row in _loss_rows(h)]
-    chart = _bars(charts.chart(rows).transform_filter(shown)).add_params(arm, place)
-    seeds = charts.counted([h.seeds for h in held])
-    caption = f"mean count over {seeds}; the last bin holds all losses above"
+    rows = charts.chart([row for rows in parts for row in rows])
+    chart = _bars(rows.transform_filter(shown)).add_params(arm, place)
+    caption = f"mean count over {charts.counted(seeds)}; the last bin holds all losses above"
     return Figure("losses", "Losses: scored and selected", caption, "losses", chart)
 
 
@@ -232,46 +231,26 @@ def _bars(base: alt.Chart) -> Any:
     return bars + told
 
 
-def _loss_rows(h: LossHistogram) -> list[dict[str, Any]]:
-    return [
-        {
-            "arm": clean(h.arm),
-            "place": place,
-            "last": len(h.steps) - 1,
-            "told": f"step {step:,}",
-            "low": float(h.edges[0]),
-            "width": float(h.edges[1] - h.edges[0]),
-            "scored": short(h.scored[place]),
-            "selected": short(h.selected[place]),
-        }
-        for place, step in enumerate(h.steps.tolist())
-    ]
-
-
 def parallel(report: Report) -> Figure | None:
     """Every run as a line over its settings and results."""
-    main = report.measures[0].name
+    main = report.settings.metric
     runs = report.runs.dropna(subset=[main])
     if len(runs) < 2:
         return None
-    keys = list(report.arms[0].values)
-    axes = [(name, *_even(list(runs[key]))) for key, name in short_names(keys).items()]
-    axes.append(("seed", *_even(list(runs["seed"]))))
+    axes = [(name, *_even(runs[k])) for k, name in short_names([*report.arms[0].values]).items()]
+    axes.append(("seed", *_even(runs["seed"])))
     for measure in report.measures:
-        if runs[measure.name].notna().all():
-            _, equal, budget = measure.name.partition(" at equal ")
-            name = equal.strip() + " " + budget.split(" ")[0] if equal else words(measure.name)
-            axes.append((name, *_by_size(list(runs[measure.name]), unit(measure.name).value)))
+        if runs[measure].notna().all():
+            _, equal, budget = measure.partition(" at equal ")
+            name = equal.strip() + " " + budget.split(" ")[0] if equal else words(measure)
+            axes.append((name, *_by_size(runs[measure], unit(measure).value)))
+    heights = np.array([heights for _, heights, _ in axes]).T
     # Which rows of the table of all runs the lines are.
     places = np.flatnonzero(report.runs[main].notna()).tolist()
+    results, order = short(runs[main] * unit(main).factor), list(range(len(axes)))
     rows = [
-        {
-            "row": row,
-            "result": short([result * unit(main).factor])[0],
-            "axis": list(range(len(axes))),
-            "height": short([heights[i] for _, heights, _ in axes]),
-        }
-        for i, (row, result) in enumerate(zip(places, runs[main], strict=True))
+        {"row": row, "result": result, "axis": order, "height": short(at)}
+        for row, result, at in zip(places, results, heights, strict=True)
     ]
     ticks = [
         {"axis": i, "height": height, "text": clean(text)[:18]}
@@ -309,45 +288,40 @@ def parallel(report: Report) -> Figure | None:
     return Figure("parallel", "All runs", caption, "parallel", chart, 380, width=width)
 
 
-def _by_size(
-    values: list[float], told: Callable[[float], str]
-) -> tuple[list[float], dict[str, float]]:
+def _by_size(values: pd.Series, told: Callable[[float], str]) -> tuple[Any, dict[str, float]]:
     """Heights from 0 to 1 by size, and the texts at the ends."""
-    low, high = min(values), max(values)
-    heights = [(value - low) / ((high - low) or 1.0) for value in values]
-    return heights, {told(low): 0.0} | ({told(high): 1.0} if high > low else {})
+    low, high = values.min(), values.max()
+    ends = {told(low): 0.0} | ({told(high): 1.0} if high > low else {})
+    return (values - low) / ((high - low) or 1.0), ends
 
 
-def _even(values: list[Any]) -> tuple[list[float], dict[str, float]]:
+def _even(values: pd.Series) -> tuple[Any, dict[str, float]]:
     """Heights from 0 to 1 in even steps, and the texts at them, at most a dozen."""
     texts = list(dict.fromkeys(map(show, sorted(values, key=size_order))))
     places = {text: i / max(1, len(texts) - 1) for i, text in enumerate(texts)}
     step = max(1, len(texts) // 12)
-    return [places[show(value)] for value in values], dict(list(places.items())[::step])
+    return values.map(show).map(places), dict(list(places.items())[::step])
 
 
 def paper(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
     """The charts of the PNG files by name: those of the page, curves and tiles side by side."""
     groups: dict[str, list[Any]] = {}
-    for figure in figures:
-        name, width = figure.id, figure.width or (260 if figure.kind == "tile" else 460)
-        if figure.kind == "losses":
-            continue
-        if figure.kind == "tile":
-            name = figure.id.rsplit("-", 1)[0]
-        elif figure.kind == "curve":
-            name = "losses" if "loss" in figure.id else "curves"
-        sized = figure.chart.properties(width=width, height=figure.height, title=figure.label)
-        groups.setdefault(name, []).append(sized)
+    for f in figures:
+        kind = "losses" if "loss" in f.id else "curves"
+        together = {"curve": kind, "tile": f.id.rsplit("-", 1)[0]}
+        width = f.width or (260 if f.kind == "tile" else 460)
+        if f.kind != "losses":
+            sized = f.chart.properties(width=width, height=f.height, title=f.label)
+            groups.setdefault(together.get(f.kind, f.id), []).append(sized)
     made = {
         name: several[0] if len(several) == 1 else alt.concat(*several, columns=4)
         for name, several in groups.items()
     }
     panels = []
-    for h in loss_histograms(report, shown_arms(report))[:MOST_ON_PAPER]:
-        rows = _loss_rows(h)
+    held = loss_histograms(report, shown_arms(report))
+    for arm, (_, rows) in list(held.items())[:MOST_ON_PAPER]:
         times = sorted({0, len(rows) // 2, len(rows) - 1})
         bars = [_bars(charts.chart([rows[place]])) for place in times]
-        sized = [bar.properties(width=260, height=150, title=clean(h.arm)) for bar in bars]
+        sized = [bar.properties(width=260, height=150, title=arm) for bar in bars]
         panels.append(alt.hconcat(*sized))
     return made | ({"histograms": alt.vconcat(*panels)} if panels else {})

@@ -2,71 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import CONTROLS
 from minesweep.reporting.analyse.report import Report
-from minesweep.reporting.read.study import Histogram
+from minesweep.reporting.show.charts import short
 
 SCORED, SELECTED = "train/loss_batch_histogram", "train/loss_selected_histogram"
-Pair = Mapping[str, Mapping[int, Histogram]]
-"""The two histograms of a run, by step."""
 MOST_STEPS = 40
 BINS = 48
 
 
-@dataclass(frozen=True)
-class LossHistogram:
-    """Losses of the scored batch and of the selected part of it, mean counts over an arm's seeds.
+def loss_histograms(
+    report: Report, shown: Sequence[str]
+) -> dict[str, tuple[int, list[dict[str, Any]]]]:
+    """Of each shown arm whose runs kept both histograms: how many seeds, and a row a step.
 
-    Attributes:
-        arm: The arm's label.
-        edges: ``[bins + 1]``, the same at every step; what lies above counts in the last bin.
-        steps: ``[m]``.
-        scored: ``[m, bins]``.
-        selected: ``[m, bins]``.
-        seeds: Number of seeds.
+    Miners come before controls. A row has the mean counts of ``scored`` and ``selected``, in bins
+    of ``width`` from ``low`` on that are the same at every step; the last has all losses above.
     """
-
-    arm: str
-    edges: np.ndarray
-    steps: np.ndarray
-    scored: np.ndarray
-    selected: np.ndarray
-    seeds: int
-
-
-def loss_histograms(report: Report, shown: Sequence[str]) -> list[LossHistogram]:
-    """The loss histograms of each shown arm whose runs kept both; miners before controls."""
     controls = {arm.label: arm.values.get("miner") in CONTROLS for arm in report.arms}
-    found = []
+    found = {}
     for arm in sorted(shown, key=lambda label: controls[label]):
         names = report.runs.loc[report.runs["arm"] == arm, "run"]
         held = [report.study.histograms.get(name, {}) for name in names]
-        pairs = [h for h in held if SCORED in h and SELECTED in h]
-        shared = [set(pair[metric]) for pair in pairs for metric in (SCORED, SELECTED)]
-        if steps := sorted(set.intersection(*shared)) if shared else []:
-            found.append(_pool(arm, [steps[i] for i in thin(len(steps), MOST_STEPS)], pairs))
+        pairs = [(h[SCORED], h[SELECTED]) for h in held if SCORED in h and SELECTED in h]
+        shared = [set(part) for pair in pairs for part in pair]
+        if not (steps := sorted(set.intersection(*shared)) if shared else []):
+            continue
+        steps = [steps[i] for i in thin(len(steps), MOST_STEPS)]
+        scored = [part[step] for part, _ in pairs for step in steps]
+        low = min(part[1] for part in scored)
+        high = max(_quantile(*part, 0.999) for part in scored)
+        edges = np.linspace(low, high if high > low else low + 1e-6, BINS + 1)
+        rows = []
+        for place, step in enumerate(steps):
+            row = {"arm": clean(arm), "place": place, "last": len(steps) - 1}
+            row |= {"told": f"step {step:,}", "low": edges[0], "width": edges[1] - edges[0]}
+            for i, name in enumerate(("scored", "selected")):
+                counts = [rebin(*pair[i][step], edges) for pair in pairs]
+                row[name] = short(np.mean(counts, axis=0))
+            rows.append(row)
+        found[clean(arm)] = len(pairs), rows
     return found
-
-
-def _pool(
-    arm: str, steps: list[int], pairs: list[dict[str, dict[int, Histogram]]]
-) -> LossHistogram:
-    scored, selected = (
-        [[pair[metric][step] for step in steps] for pair in pairs] for metric in (SCORED, SELECTED)
-    )
-    low = min(part[1] for run in scored for part in run)
-    high = max(_quantile(*part, 0.999) for run in scored for part in run)
-    edges = np.linspace(low, high if high > low else low + 1e-6, BINS + 1)
-    means = [
-        np.mean([[rebin(*part, edges) for part in run] for run in runs], axis=0)
-        for runs in (scored, selected)
-    ]
-    return LossHistogram(arm, edges, np.array(steps), means[0], means[1], len(pairs))
 
 
 def rebin(counts: np.ndarray, low: float, high: float, edges: np.ndarray) -> np.ndarray:

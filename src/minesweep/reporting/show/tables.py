@@ -37,45 +37,40 @@ class Table:
     rows: list[list[str]]
 
 
-def _table(title: str, columns: list[str], rows: Iterable[Iterable[Any]]) -> Table:
-    return Table(title, columns, [[clean(cell) for cell in row] for row in rows])
+def _table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
+    return Table(title, list(columns), [[clean(cell) for cell in row] for row in rows])
 
 
 def means(report: Report, names: Collection[str] | None = None) -> Table:
     """One row an arm: its settings, the number of seeds, the measures (the main one and, of the
     others, those of ``names``; None: all), the main difference."""
     main, *others = report.measures
-    further = [m for m in others if names is None or m.name in names]
+    further = [name for name in others if names is None or name in names]
     keys = short_names(list(report.arms[0].values))
-    u, baselines = unit(main.name), set(report.baselines.values())
-    columns = [*keys.values(), "seeds", main.title]
-    if baselines:
-        points = u.points and ", points"
-        columns += [f"difference to baseline [95 %]{points}", "p (Holm)", "answer"]
-        if looked(report):
-            columns.remove("p (Holm)")
-    columns += [measure.title for measure in further]
-    columns += ["seconds per step"] if report.step_seconds else []
-    rows = []
-    for arm in report.arms:
-        row = dict(report.table.loc[arm.label])
-        average = [
-            unit(m.name).mean(row[f"{m.name} mean"], row[f"{m.name} half"])
-            for m in (main, *further)
-        ]
-        cells = [*(show(arm.values[key]) for key in keys), show(row["seeds"]), average[0]]
+    u, baselines = unit(main), set(report.baselines.values())
+    told = [f"difference to baseline [95 %]{u.points and ', points'}", "p (Holm)", "answer"]
+    told = [name for name in told if baselines and not (looked(report) and name == "p (Holm)")]
+    seconds = ["seconds per step"] if report.step_seconds else []
+
+    def cells(label: str) -> Iterable[str]:
+        row = dict(report.table.loc[label])
+        mean = {m: unit(m).mean(row[f"{m} mean"], row[f"{m} half"]) for m in (main, *further)}
+        yield from (show(row[key]) for key in (*keys, "seeds"))
+        yield mean.pop(main)
         if baselines:
-            d, low, high, p, answer, without = (
-                row[f"{main.name} {c}"]
-                for c in ("difference", "low", "high", "p_holm", "answer", "without")
-            )
-            told = "baseline" if arm.label in baselines else DASH
-            told = _marked(answer, without) if isinstance(answer, str) else told
-            cells.append(u.interval(d, low, high, word=False))
-            cells += [told] if looked(report) else [probability(p), told]
-        cells += average[1:]
-        cells += [f"{row['seconds per step']:.3g}"] if report.step_seconds else []
-        rows.append(cells)
+            d, low, high = (row[f"{main} {name}"] for name in ("difference", "low", "high"))
+            yield u.interval(d, low, high, word=False)
+            if not looked(report):
+                yield probability(row[f"{main} p_holm"])
+            answer = row[f"{main} answer"]
+            none = "baseline" if label in baselines else DASH
+            yield _marked(answer, row[f"{main} without"]) if isinstance(answer, str) else none
+        yield from mean.values()
+        yield from (f"{row[name]:.3g}" for name in seconds)
+
+    columns = [*keys.values(), "seeds", report.measures[main], *told]
+    columns += [*(report.measures[name] for name in further), *seconds]
+    rows = (cells(arm.label) for arm in report.arms)
     return _table(f"{report.study.name}: mean ± 95 % interval over seeds", columns, rows)
 
 
@@ -96,25 +91,16 @@ def brief(report: Report) -> Table:
         columns.append("scored")
         for row in rows:
             row.append(f"{scored[row[0]]:.3g} x" if row[0] in scored else DASH)
-    return _table(f"{report.study.name}: {words(report.measures[0].name)}", columns, rows)
+    return _table(f"{report.study.name}: {words(report.settings.metric)}", columns, rows)
 
 
 def differences(report: Report) -> Table:
     """One row a measure and an arm: the paired difference to the arm's baseline."""
-    titles = {measure.name: measure.title for measure in report.measures}
-    columns = [
-        "measure",
-        "arm",
-        "baseline",
-        "seeds",
-        "difference [95 %]",
-        "p",
-        "p (Holm)",
-        "answer",
-    ]
+    columns = ["measure", "arm", "baseline", "seeds"]
+    columns += ["difference [95 %]", "p", "p (Holm)", "answer"]
     rows = (
         (
-            titles[row["measure"]],
+            report.measures[row["measure"]],
             row["arm"],
             row["baseline"],
             show(row["n"]),
@@ -131,15 +117,14 @@ def differences(report: Report) -> Table:
 def trials(report: Report) -> Table:
     """One row a run that counts."""
     keys = short_names(list(report.arms[0].values))
-    columns = ["run", *keys.values(), "seed", *(m.title for m in report.measures)]
     rows = (
         (
             *(show(row[key]) for key in ("run", *keys, "seed")),
-            *(unit(m.name).value(row[m.name]) for m in report.measures),
+            *(unit(name).value(row[name]) for name in report.measures),
         )
         for row in report.runs.to_dict("records")
     )
-    return _table("Runs", columns, rows)
+    return _table("Runs", ["run", *keys.values(), "seed", *report.measures.values()], rows)
 
 
 def problems(report: Report) -> Table:

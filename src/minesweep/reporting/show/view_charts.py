@@ -36,21 +36,19 @@ def surface(view: Surface, place: int) -> list[Figure]:
 def _tile(view: Surface, cells: pd.DataFrame) -> Any:
     u = unit(view.metric)
     low, high = float(view.cells["mean"].min()), float(view.cells["mean"].max())
-    rows = []
-    for cell in cells.to_dict("records"):
-        mean, half = cell["mean"], cell["half"]
-        spread = f" ± {u.value(half)}" if np.isfinite(half) else ""
-        rows.append(
-            {
-                "x": clean(cell["x"]),
-                "y": clean(cell["y"]),
-                "mean": short([mean * u.factor])[0],
-                "text": u.value(mean, sign=False),
-                "told": f"{u.value(mean)}{spread}, {cell['n']} seeds",
-                "light": mean > low + 0.5 * (high - low),
-                "rank": cell["rank"],
-            }
-        )
+    rows = [
+        {
+            "x": clean(cell["x"]),
+            "y": clean(cell["y"]),
+            "mean": short([cell["mean"] * u.factor])[0],
+            "text": u.value(cell["mean"], sign=False),
+            "told": f"{u.value(cell['mean'])}{spread}, {cell['n']} seeds",
+            "light": cell["mean"] > low + 0.5 * (high - low),
+            "rank": cell["rank"],
+        }
+        for cell in cells.to_dict("records")
+        for spread in [f" ± {u.value(cell['half'])}" if np.isfinite(cell["half"]) else ""]
+    ]
     columns, up = ([clean(v) for v in values] for values in (view.columns, view.rows[::-1]))
     named = (("x", view.x), ("y", view.y), ("told", words(view.metric)))
     base = charts.chart(rows).encode(

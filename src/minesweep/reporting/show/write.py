@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from minesweep.reporting.analyse.report import Report
-
-_BLOCK = re.compile(r"(<!-- begin (results/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write(report: Report, output: Path | None = None) -> list[Path]:
@@ -53,8 +50,7 @@ def keep(report: Report, folder: Path) -> list[Path]:
 
     Args:
         report: The study's report.
-        folder: Where to, e.g. ``results``; a ``README.md`` beside it that has a block
-            ``<!-- begin results/<study>.md --> ... <!-- end -->`` gets the new text.
+        folder: Where to, e.g. ``results``.
 
     Returns:
         The files' paths.
@@ -68,15 +64,7 @@ def keep(report: Report, folder: Path) -> list[Path]:
         files[f"{name}_tried.csv"] = _csv(report.study.runs)
     if len(curves):
         files[f"{name}_curves.csv"] = _csv(curves)
-    written = _write_all(folder, files)
-    readme = folder.parent / "README.md"
-    if (
-        readme.exists()
-        and (filled := fill(readme.read_text(), folder.parent)) != readme.read_text()
-    ):
-        write_atomically(readme, filled)
-        written.append(readme)
-    return written
+    return _write_all(folder, files)
 
 
 def _write_all(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
@@ -135,13 +123,3 @@ def summary(report: Report) -> str:
     notes = "\n".join(f"- {tables.escape_markdown(note)}" for note in [*report.notes, made])
     told = [tables.escape_markdown(line) for line in (report.headline, report.advice) if line]
     return "\n\n".join([*told, table, notes]) + "\n"
-
-
-def fill(readme: str, root: Path) -> str:
-    """A README whose blocks hold the texts of the result files that they name."""
-
-    def block(match: re.Match[str]) -> str:
-        path = root / match[2]
-        return match[1] + (path.read_text() if path.exists() else "") + match[3]
-
-    return _BLOCK.sub(block, readme)

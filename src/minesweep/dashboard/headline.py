@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from minesweep.reporting.read.files import UnreadableError, read_json
 from minesweep.reporting.units import unit
+from minesweep.tracking.reading import UnreadableError, read_json
 from minesweep.tracking.wandb_rules import LONGEST
 from minesweep.tracking.wandb_run import FILE, WandbRun, has_key, keep, kept, mode
 
