@@ -12,9 +12,9 @@ from minesweep.reporting.analyse.report import Report, analyse
 from minesweep.reporting.analyse.views import Surface, Tradeoff
 from minesweep.reporting.show.figures import curve_metrics
 from minesweep.reporting.show.tables import escape_markdown, means, to_markdown
-from minesweep.reporting.units import words
 from minesweep.tracking.sections import HISTOGRAMS, SECTIONS
 from minesweep.tracking.wandb_run import mode
+from minesweep.units import words
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as reports

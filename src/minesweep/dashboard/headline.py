@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from minesweep.reporting.units import unit
 from minesweep.tracking.reading import UnreadableError, read_json
 from minesweep.tracking.wandb_rules import LONGEST
 from minesweep.tracking.wandb_run import FILE, WandbRun, has_key, keep, kept, mode
+from minesweep.units import unit
 
 if TYPE_CHECKING:
     from minesweep.reporting.analyse.report import Report

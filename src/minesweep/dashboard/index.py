@@ -14,7 +14,7 @@ from minesweep.config.places import command
 from minesweep.dashboard.scan import STATES, RunLine, Scan, moment, scan
 from minesweep.files import write_atomically
 from minesweep.pages import clean, environment
-from minesweep.reporting.units import DASH, unit, words
+from minesweep.units import DASH, unit, words
 
 PAGE = "index.html"
 AMISS = ("failed", "stopped", "unreadable")

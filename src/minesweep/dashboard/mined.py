@@ -24,10 +24,10 @@ from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.objectives.base import RowObjective
 from minesweep.pages import environment
-from minesweep.reporting.units import DASH, words
 from minesweep.tracking.reading import UnreadableError, read_journal
 from minesweep.training import checkpoint
 from minesweep.training.load import as_trained, load_run
+from minesweep.units import DASH, words
 
 PAGE = "mined.html"
 MOST_STEPS = 24

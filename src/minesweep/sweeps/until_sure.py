@@ -22,7 +22,6 @@ from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.reporting.analyse.declared import FILE, Design, read_design
 from minesweep.reporting.analyse.settings import Settings, read_given
-from minesweep.reporting.units import PERCENT, lower_is_better, unit
 from minesweep.statistics.sequential import Decision, Rule, decide, looks_up_to
 from minesweep.sweeps.budget import Budget, seconds_of
 from minesweep.sweeps.cells import at_seed, find_cells, seeds_of
@@ -31,6 +30,7 @@ from minesweep.sweeps.progress import duration
 from minesweep.sweeps.runner import Options, Runner
 from minesweep.sweeps.spec import Sweep
 from minesweep.training.folder import read_json
+from minesweep.units import PERCENT, lower_is_better, unit
 
 CARE = 0.5
 """Points of a share, such as an accuracy, that matter if nobody says otherwise."""

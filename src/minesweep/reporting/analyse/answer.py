@@ -10,8 +10,8 @@ from typing import Any
 
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, CONTROLS, Arm
 from minesweep.reporting.read.study import EQUAL_COST
-from minesweep.reporting.units import unit, words
 from minesweep.statistics.sequential import ALPHA, COSTS, HELPS, SAME, UNSURE
+from minesweep.units import unit, words
 
 NONE, UNKNOWN = "no difference seen", "cannot be said"
 MOST_WORDS = 25
@@ -59,25 +59,6 @@ class Answer:
         return " ".join(word for word in self.baseline.split() if word not in self.arm.split())
 
 
-@dataclass(frozen=True)
-class Price:
-    """What an arm spent, as a multiple of its baseline's; NaN if the runs do not say.
-
-    Attributes:
-        scored: Examples scored (forward passes).
-        learned: Examples backpropagated.
-    """
-
-    scored: float = math.nan
-    learned: float = math.nan
-
-    def __str__(self) -> str:
-        """``4 x the examples scored``; empty if the price is the baseline's."""
-        ratios = {"scored": self.scored, "backpropagated": self.learned}
-        parts = [f"{x:.3g} x the examples {w}" for w, x in ratios.items() if abs(x - 1) >= 0.01]
-        return " and ".join(parts)
-
-
 def fixed(row: Mapping[Any, Any], smaller_wins: bool = False) -> str:
     """The kind of an answer after a number of seeds that was fixed in advance.
 
@@ -100,7 +81,7 @@ def headline(
     answers: Sequence[Answer],
     arms: Sequence[Arm],
     metric: str,
-    prices: Mapping[str, Price],
+    prices: Mapping[str, Mapping[str, float]],
     smaller_wins: bool = False,
 ) -> str:
     """The study's answer in at most ``MOST_WORDS`` words: the best arm, its gain, its price.
@@ -112,7 +93,8 @@ def headline(
         answers: One for each comparison on the main metric.
         arms: All arms.
         metric: The main metric.
-        prices: By the arm's label.
+        prices: By the arm's label, the multiple of its baseline's examples that it spent, by what
+            was done with them: ``scored`` (forward passes) or ``backpropagated``; NaN if unknown.
         smaller_wins: Whether a smaller value of the metric is better.
     """
     if not answers:
@@ -132,8 +114,9 @@ def headline(
         order = [(rank + of_twin, loss) for (rank, loss), of_twin in ranked]
         return _two_answers(*pairs[order.index(min(order))], subject, metric)
     best = min(counting, key=lambda answer: ranks[answer.arm])
-    spent = str(prices.get(best.arm, ""))
-    price = f", for {spent}" if spent else ""
+    spent = prices.get(best.arm, {}).items()
+    told = [f"{x:.3g} x the examples {what}" for what, x in spent if abs(x - 1) >= 0.01]
+    price = f", for {' and '.join(told)}" if told else ""
     if by_label.get(best.arm, {}).get(EQUAL_COST) is not None:
         price = " at equal cost"
     counts, seeds = _counts(counting, best.kind), f", {best.n} seed{'s' if best.n != 1 else ''}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.units import DASH
+from minesweep.reporting.read.study import DERIVED, EQUAL_COST
+from minesweep.units import DASH
 from minesweep.words import nearest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONTROLS = ("all", "random_k", "random", "queue")
 """Miners that do not look for hard examples."""
@@ -38,8 +38,6 @@ def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Se
     Returns:
         The arms in reading order (controls first, then by value), and each run's arm label.
     """
-    import pandas as pd  # here: the index page needs no tables, and opens sooner
-
     settings = [tuple(row) for row in runs[list(keys)].itertuples(index=False)]
     order = sorted(dict.fromkeys(settings), key=lambda row: _order(keys, row))
     labels = dict(zip(order, _labels(keys, order), strict=True))
@@ -88,7 +86,8 @@ def default_baseline(arms: Sequence[Arm]) -> dict[str, Any] | None:
     for control in ("random_k", "all"):
         if control in miners and len(miners) > 1:
             return {"miner": control}
-    whole = [arm for arm in arms if arm.values.get("k") and _learns_from_all(arm)]
+    held = [arm for arm in arms if arm.values.get("k")]
+    whole = [arm for arm in held if "n" not in arm.values or arm.values["k"] == arm.values["n"]]
     if whole and len(whole) < len(arms):
         smallest = min(whole, key=lambda arm: arm.values.get("n", 0))
         return {key: smallest.values[key] for key in ("n", "k") if key in smallest.values}
@@ -107,8 +106,6 @@ def wanted_baseline(
     Raises:
         UserError: A key means no column.
     """
-    from minesweep.reporting.read.study import DERIVED  # here: it brings pandas
-
     if asked is None:
         return default_baseline(arms)
     keys = list(arms[0].values)
@@ -161,15 +158,8 @@ def find_baselines(
 
 
 def _has(arm: Arm, values: Mapping[str, Any]) -> bool:
-    return all(_same(arm.values.get(key), value) for key, value in values.items())
-
-
-def _same(held: Any, wanted: Any) -> bool:
-    return held == wanted or show(held) == show(wanted)
-
-
-def _learns_from_all(arm: Arm) -> bool:
-    return "n" not in arm.values or arm.values["k"] == arm.values["n"]
+    pairs = [(arm.values.get(key), value) for key, value in values.items()]
+    return all(held == wanted or show(held) == show(wanted) for held, wanted in pairs)
 
 
 def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[str]:
@@ -186,16 +176,13 @@ def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[st
             told = distinct
 
     def label(row: tuple[Any, ...], told: Callable[[Any], str]) -> str:
-        parts = [_told(keys[i], short[keys[i]], told(row[i])) for i in used if row[i] is not None]
-        return " ".join(parts) or "all runs"
+        held = [(keys[i], told(row[i])) for i in used if row[i] is not None]
+        words = ({"miner": v, EQUAL_COST: AT_EQUAL_COST}.get(k, f"{short[k]}={v}") for k, v in held)
+        return " ".join(words) or "all runs"
 
     labels = [label(row, show) for row in settings]
     # Numbers that differ after their sixth digit alone are written in full.
     return labels if len(set(labels)) == len(labels) else [label(row, str) for row in settings]
-
-
-def _told(key: str, short: str, value: str) -> str:
-    return {"miner": value, "trainer.equal_cost": AT_EQUAL_COST}.get(key, f"{short}={value}")
 
 
 def size_order(value: Any) -> tuple[int, float, str]:

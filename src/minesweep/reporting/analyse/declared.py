@@ -14,8 +14,8 @@ import pandas as pd
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.answer import UNKNOWN
 from minesweep.reporting.analyse.settings import Settings
-from minesweep.reporting.units import unit, words
 from minesweep.statistics.sequential import UNSURE, Decision, Rule, decide, e_value, seeds_for
+from minesweep.units import unit, words
 
 FILE = "until_sure.json"
 
@@ -170,13 +170,9 @@ def _note(
     design: Design,
     notes: list[str],
 ) -> None:
-    """Tells what was declared, and of the decisions what a table does not show.
+    """Tells what was declared, and what of the decisions no table shows.
 
-    Args:
-        decisions: By arm.
-        spreads: The standard deviation of the differences of each arm that stays unsure.
-        design: What the study declared.
-        notes: Gets the sentences.
+    ``spreads`` are the standard deviations of the differences of the arms that stay unsure.
     """
     u, care, looks = unit(design.metric), design.rule.care, ", ".join(map(str, design.looks))
     points = f"{design.care:g}{u.points}" if care is not None else ""

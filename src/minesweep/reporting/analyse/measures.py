@@ -10,20 +10,18 @@ import pandas as pd
 from minesweep.reporting.analyse.arms import Arm
 from minesweep.reporting.analyse.settings import Settings
 from minesweep.reporting.read.study import Study
-from minesweep.reporting.units import words
 from minesweep.statistics.tables import at_equal_budget
 from minesweep.tracking.reading import UnreadableError, number, read_json
+from minesweep.units import words
 
 FURTHER = ("train/accuracy_running",)
 """Metrics that stand in the table beside the main one and its ``_best``, where runs have them
 (the running training accuracy is the metric of the OHEM study that the nk sweep repeats)."""
 
 
-def read_step_seconds(
-    folder: Path, arms: list[Arm], runs: pd.DataFrame, notes: list[str]
-) -> dict[str, float]:
-    """Seconds per step by arm, from ``step_seconds.json``: keys are arm labels or
-    ``<miner>-n<n>-k<k>``. Empty, with a note, unless every arm is there."""
+def read_step_seconds(folder: Path, arms: list[Arm], notes: list[str]) -> dict[str, float]:
+    """Seconds per step by arm, from ``step_seconds.json``. Empty, with a note, unless every arm is
+    there."""
     if not (path := folder / "step_seconds.json").exists():
         return {}
     try:
@@ -32,16 +30,11 @@ def read_step_seconds(
         notes.append(f"Equal seconds are left out: {error}.")
         return {}
     known = {str(key): x for key, v in given.items() if (x := number(v)) is not None and x > 0}
-    # The short key says nothing of model or dataset.
-    enough = not any(key.split(".")[0] in ("model", "dataset") for key in arms[0].values)
-    first = runs.drop_duplicates("arm").set_index("arm")
-    short = {arm: f"{row.miner}-n{row.n}-k{row.k}" for arm, row in first.iterrows()}
-    labels = [arm.label for arm in arms]
-    found = {a: known.get(a, known.get(short[a]) if enough else None) for a in labels}
-    if missing := [a for a, seconds in found.items() if seconds is None]:
-        lacking = "; ".join(f"{a} ({short[a]})" if enough else a for a in missing[:8])
+    if missing := [arm.label for arm in arms if arm.label not in known]:
+        lacking = "; ".join(missing[:8])
         notes.append(f"Equal seconds are left out: step_seconds.json lacks {lacking}.")
-    return {} if missing else {a: x for a, x in found.items() if x is not None}
+        return {}
+    return {arm.label: known[arm.label] for arm in arms}
 
 
 def make_measures(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from minesweep.reporting.analyse.arms import Arm, show, size_order
-from minesweep.reporting.units import unit, words
 from minesweep.statistics.samples import POWER, resolvable, two_groups
 from minesweep.statistics.tables import Choice
+from minesweep.units import unit, words
 
 
 def of_choices(choices: list[Choice], validation: str) -> list[str]:
@@ -58,38 +58,30 @@ def of_seeds(
         metric: The main metric.
         complete: Whether every arm should have every seed.
     """
-    every = set(runs["seed"])
-    by_arm = dict(list(runs.dropna(subset=[metric]).groupby("arm")))
+    every, counted, notes = set(runs["seed"]), runs.dropna(subset=[metric]), []
     held = {
-        arm.label: dict(zip(group["seed"], group[metric].astype(float), strict=True))
+        arm.label: counted[counted["arm"] == arm.label].set_index("seed")[metric].astype(float)
         for arm in arms
-        if (group := by_arm.get(arm.label)) is not None
     }
-    notes = []
-    lacking = {arm.label: sorted(every - held.get(arm.label, {}).keys()) for arm in arms}
+    lacking = {label: sorted(every - set(values.index)) for label, values in held.items()}
     short = [f"{arm} lacks {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
     if short and complete:
         notes.append(f"Not every arm has all {len(every)} seeds: {'; '.join(short)}.")
     if len(every) == 1 and complete:
         notes.append("One seed: there are no intervals, and nothing can be concluded.")
-    equal = [
-        arm for arm, values in held.items() if len(values) > 1 and len(set(values.values())) == 1
-    ]
-    if equal:
+    if equal := [arm for arm, x in held.items() if len(x) > 1 and x.nunique() == 1]:
         notes.append(
             f"No interval, because the result is the same on every seed: {'; '.join(equal)}."
         )
     u = unit(metric)
     for arm, values in held.items():
-        if (apart := two_groups(list(values.values()))) is None:
-            continue
-        few = [seed for seed, alone in zip(values, apart, strict=True) if alone]
-        rest = [value for value, alone in zip(values.values(), apart, strict=True) if not alone]
-        told = ", ".join(f"seed {seed} has {u.value(values[seed])}" for seed in few)
-        notes.append(
-            f"Warning: the seeds of {arm} fall into two groups, and its interval means little: "
-            f"{told}, the others {u.value(min(rest))} to {u.value(max(rest))}."
-        )
+        if (apart := two_groups(values.to_numpy())) is not None:
+            told = ", ".join(f"seed {seed} has {u.value(x)}" for seed, x in values[apart].items())
+            rest = values[~apart]
+            notes.append(
+                f"Warning: the seeds of {arm} fall into two groups, and its interval means little: "
+                f"{told}, the others {u.value(rest.min())} to {u.value(rest.max())}."
+            )
     return notes
 
 
@@ -99,11 +91,8 @@ def of_comparisons(main: pd.DataFrame, metric: str) -> list[str]:
     rows = main.to_dict("records")
     if hanging := [f"{row['arm']} (seed {row['without']})" for row in rows if row["without"]]:
         notes.append(f"The answer changes if one seed is left out: {'; '.join(hanging)}.")
-    least = [
-        resolvable((row["high"] - row["low"]) / 2, row["n"])
-        for row in rows
-        if row["high"] > row["low"]
-    ]
+    spreads = [((row["high"] - row["low"]) / 2, row["n"]) for row in rows]
+    least = [resolvable(half, n) for half, n in spreads if half > 0]
     if least:
         low, high = (unit(metric).size(f(least)) for f in (min, max))
         notes.append(

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.answer import Answer, Price, advise, fixed, headline
+from minesweep.reporting.analyse.answer import Answer, advise, fixed, headline
 from minesweep.reporting.analyse.arms import (
     Arm,
     find_baselines,
@@ -31,10 +31,10 @@ from minesweep.reporting.analyse.settings import (
     check_settings,
     read_settings,
 )
-from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff, make_views
+from minesweep.reporting.analyse.views import Surface, Tradeoff, make_views
 from minesweep.reporting.read.study import Study, read_study
-from minesweep.reporting.units import lower_is_better
-from minesweep.statistics.tables import Choice, choose, compare, summarise
+from minesweep.statistics.tables import Choice, band, choose, compare, summarise
+from minesweep.units import lower_is_better
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Report:
         comparisons: One row a measure and an arm.
         choices: What ``best_by`` chose.
         answers: The answers on the main measure.
-        prices: What each compared arm spent, by its label.
+        prices: By each compared arm's label, what it spent as a multiple of its baseline's.
         headline: The study's answer in one sentence.
         advice: Which arm to train with, and how; empty where none was compared at equal cost.
         notes: What a reader has to know, one sentence each.
         step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
-        views: Further figures that the study's ``report.yaml`` asks for.
+        views: Surfaces and trade-offs that the study's ``report.yaml`` asks for.
     """
 
     study: Study
@@ -72,12 +72,12 @@ class Report:
     comparisons: pd.DataFrame
     choices: list[Choice]
     answers: list[Answer]
-    prices: dict[str, Price]
+    prices: dict[str, dict[str, float]]
     headline: str
     advice: str
     notes: list[str]
     step_seconds: dict[str, float]
-    views: list[Surface | Tradeoff | Curve]
+    views: list[Surface | Tradeoff]
 
     @property
     def overview(self) -> str:
@@ -85,6 +85,11 @@ class Report:
         seeds, amiss = self.runs["seed"].nunique(), self.study.amiss
         told = f"{len(self.arms)} arms, {len(self.runs)} runs, {seeds} seeds"
         return told + (f"; amiss: {amiss}" if amiss else "")
+
+    def curve(self, metric: str) -> pd.DataFrame:
+        """The mean of a metric of the journals by ``arm`` and ``step``, with its interval."""
+        arm_of = dict(zip(self.runs["run"], self.runs["arm"], strict=True))
+        return band(self.study.curves, arm_of, metric)
 
 
 def analyse(
@@ -116,8 +121,7 @@ def analyse(
         settings = declared_settings(settings, design, study.metrics)
     check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
-    if not group_by:
-        settings = _known_groups(study, settings, notes)
+    settings = _groups(study, settings, bool(group_by), notes)
     runs, failed, arms, choices = _arms(study, settings, notes)
     try:
         baselines = _baselines(arms, settings, notes)
@@ -129,7 +133,7 @@ def analyse(
         baselines = {}
     for choice in choices:
         next(a for a in arms if a.label == choice.arm).values[choice.key] = choice.value
-    step_seconds = read_step_seconds(study.folder, arms, runs, notes)
+    step_seconds = read_step_seconds(study.folder, arms, notes)
     measures = make_measures(study, settings, runs, step_seconds, notes)
     comparisons = pd.concat([compare(runs, m, baselines) for m in measures], ignore_index=True)
     main, smaller = settings.metric, settings.smaller_wins(settings.metric)
@@ -153,7 +157,6 @@ def analyse(
     prices = _prices(runs, baselines)
     means = {str(arm): float(x) for arm, x in table[f"{main} mean"].items()}
     commands = {} if design is None else design.commands
-    judged_by = main, settings.validation
     return Report(
         study=study,
         settings=settings,
@@ -169,18 +172,23 @@ def analyse(
         headline=headline(answers, arms, main, prices, smaller),
         advice="" if settings.group_by else advise(answers, arms, means, smaller, commands),
         step_seconds=step_seconds,
-        views=make_views(settings.views, study, runs, arms, step_seconds, judged_by, notes),
+        views=make_views(settings, study, runs, arms, step_seconds, notes),
         notes=notes,
     )
 
 
-def _known_groups(study: Study, settings: Settings, notes: list[str]) -> Settings:
-    """A sweep that has only begun may not differ yet in what its report.yaml groups by."""
+def _groups(study: Study, settings: Settings, strict: bool, notes: list[str]) -> Settings:
+    """The settings with the keys to group by in full.
+
+    A sweep that has only begun may not differ yet in what its report.yaml groups by.
+    """
     known = []
     for key in settings.group_by:
         try:
             known.append(resolve_key(key, study.keys))
         except UserError as error:
+            if strict:
+                raise
             notes.append(f"Not grouped by {key}: {error}.")
     return replace(settings, group_by=known)
 
@@ -192,10 +200,10 @@ def _arms(
 
     Keys to group by come first, so that a group's arms stand together.
     """
-    within = [resolve_key(key, study.keys) for key in settings.group_by]
-    keys = within + [key for key in study.keys if key not in within]
+    keys = [*dict.fromkeys([*settings.group_by, *study.keys])]
     try:
-        chosen = resolve_key(settings.best_by, keys) if settings.best_by else None
+        others = [key for key in keys if key not in settings.group_by]
+        chosen = resolve_key(settings.best_by, others) if settings.best_by else None
     except UserError as error:
         # A sweep that has only begun may hold one value so far: it is reported all the same.
         notes.append(f"Nothing is chosen by best_by: {error}.")
@@ -220,14 +228,12 @@ def _arms(
 
 
 def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[str, str]:
-    keys = list(arms[0].values) if arms else []
-    within = [resolve_key(key, keys) for key in settings.group_by]
     wanted = wanted_baseline(arms, settings.baseline)
     if wanted is None:
         if len(arms) > 1:
             notes.append("No arm is an obvious baseline: name one with --baseline.")
         return {}
-    found = find_baselines(arms, wanted, within)
+    found = find_baselines(arms, wanted, settings.group_by)
     told = ", ".join(f"{key}={show(value)}" for key, value in wanted.items())
     notes.append(f"Baseline: {told}, on the same seeds.")
     held = {*found, *found.values()}
@@ -262,9 +268,9 @@ def _table(
     return table
 
 
-def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, Price]:
-    """The cost of each compared arm, as a multiple of its baseline's."""
-    held = runs.reindex(columns=["arm", FORWARD, BACKWARD])
-    spent = held.groupby("arm").mean().astype(float)
+def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """What each compared arm spent, as a multiple of its baseline's."""
+    spent = runs.reindex(columns=["arm", FORWARD, BACKWARD]).groupby("arm").mean().astype(float)
     ratios = {arm: spent.loc[arm] / spent.loc[base] for arm, base in baselines.items()}
-    return {arm: Price(*map(float, ratio)) for arm, ratio in ratios.items()}
+    names = ("scored", "backpropagated")
+    return {arm: dict(zip(names, map(float, x), strict=True)) for arm, x in ratios.items()}

@@ -31,8 +31,8 @@ from minesweep.config.kinds import allowed, read_note
 from minesweep.config.places import SWEEPS
 from minesweep.errors import UserError
 from minesweep.reporting.read.study import Study
-from minesweep.reporting.units import lower_is_better
 from minesweep.tracking.reading import UnreadableError, number, read_yaml
+from minesweep.units import lower_is_better
 from minesweep.words import nearest
 
 BACKWARD = "samples/backward"

@@ -1,4 +1,4 @@
-"""The views that a study's ``report.yaml`` asks for, as numbers: surfaces, trade-offs, curves."""
+"""The views that a study's ``report.yaml`` asks for, as numbers: surfaces and trade-offs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from minesweep.errors import UserError
@@ -20,15 +18,13 @@ from minesweep.reporting.analyse.arms import (
     show,
     size_order,
 )
-from minesweep.reporting.analyse.settings import View
-from minesweep.reporting.units import lower_is_better, words
+from minesweep.reporting.analyse.settings import Settings, View
+from minesweep.reporting.read.study import Study
 from minesweep.statistics.samples import Interval
 from minesweep.statistics.tables import exponent, summarise
 from minesweep.tracking.reading import UnreadableError, number, read_journal
+from minesweep.units import lower_is_better, words
 from minesweep.words import nearest
-
-if TYPE_CHECKING:
-    from minesweep.reporting.read.study import Study
 
 MOST_TILES = 12
 CLOSE, BEST = 1, 2
@@ -80,46 +76,34 @@ class Tradeoff:
     clock: bool
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A metric of the journals to draw over steps."""
-
-    metric: str
-
-
 def make_views(
-    views: Sequence[View],
+    settings: Settings,
     study: Study,
     runs: pd.DataFrame,
     arms: list[Arm],
     step_seconds: Mapping[str, float],
-    judged_by: tuple[str, str],
     notes: list[str],
-) -> list[Surface | Tradeoff | Curve]:
-    """Makes the views; one that cannot be made becomes a note.
+) -> list[Surface | Tradeoff]:
+    """Makes the views but for curves; one that cannot be made becomes a note.
 
     Args:
-        views: What ``report.yaml`` asks for.
+        settings: What ``report.yaml`` asks for.
         study: The study, with all of its runs.
         runs: The runs in the table, with their arm.
         arms: Their arms.
         step_seconds: Seconds per step by arm; may be empty.
-        judged_by: The report's metric, and the metric of the validation data.
         notes: Gets what could not be made, and what a surface shows.
     """
-    made: list[Surface | Tradeoff | Curve] = []
-    for view in views:
+    made: list[Surface | Tradeoff] = []
+    for view in settings.views:
         try:
             if view.kind == "surface":
-                made.append(surface := _surface(view, study, *judged_by))
+                made.append(surface := _surface(view, study, settings))
                 notes += _growth(surface)
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
-            else:
-                held = list(study.curves["metric"].cat.categories)
-                if view.value not in held:
-                    raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
-                made.append(Curve(view.value))
+            elif view.value not in (held := list(study.curves["metric"].cat.categories)):
+                raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
         except UserError as error:
             notes.append(f"The {view.kind} of {view.value or view.y} is left out: {error}.")
     return made
@@ -134,17 +118,22 @@ def _label(arm: Arm, by: Sequence[str], short: Mapping[str, str]) -> str:
     return ", ".join(f"{short[key]}={show(arm.values[key])}" for key in by)
 
 
-def _surface(view: View, study: Study, main: str, validation: str) -> Surface:
+def _surface(view: View, study: Study, settings: Settings) -> Surface:
     # Over all runs: what best_by chooses for the table is one row of the surface.
     keys = list(study.keys)
     arms, labels = make_arms(study.runs, keys)
     x, y, *by = (resolve_key(key, keys) for key in (view.x, view.y, *view.by))
-    metric = view.value or main
+    metric = view.value or settings.metric
     if metric not in study.runs:
         raise UserError(f"no run has {metric}{nearest(metric, study.metrics)}")
     short = short_names(keys)
-    places: dict[tuple[str, ...], Arm] = {}
     kept = [a for a in _where(view, arms, keys) if None not in (a.values[x], a.values[y])]
+    groups = list(dict.fromkeys(_label(arm, by, short) for arm in kept))
+    if not kept:
+        raise UserError("no arm is left")
+    if len(groups) > MOST_TILES:
+        raise UserError(f"{len(groups)} pictures are too many: name fewer keys in by")
+    places: dict[tuple[str, ...], Arm] = {}
     # Rows rise, so that the first of equal means is the best.
     for arm in sorted(kept, key=lambda arm: size_order(arm.values[y])):
         place = (_label(arm, by, short), show(arm.values[x]), show(arm.values[y]))
@@ -154,14 +143,8 @@ def _surface(view: View, study: Study, main: str, validation: str) -> Surface:
                 f"arms of the same {short[x]} and {short[y]} differ in {', '.join(differing)}: "
                 "name it in by or where"
             )
-    if not places:
-        raise UserError("no arm is left")
-    order = {arm.label: i for i, arm in enumerate(arms)}
-    groups = {p[0]: None for p in sorted(places, key=lambda place: order[places[place].label])}
-    if len(groups) > MOST_TILES:
-        raise UserError(f"{len(groups)} pictures are too many: name fewer keys in by")
-    cells = pd.DataFrame(list(places), columns=["label", "x", "y"])
-    cells["arm"] = [arm.label for arm in places.values()]
+    rows = [(*place, arm.label) for place, arm in places.items()]
+    cells = pd.DataFrame(rows, columns=["label", "x", "y", "arm"])
     runs = study.runs.assign(arm=labels).merge(cells, on="arm")
     cells = cells.join(summarise(runs, metric), on="arm")
     score = cells["mean"] * (-1 if lower_is_better(metric) else 1)
@@ -170,7 +153,8 @@ def _surface(view: View, study: Study, main: str, validation: str) -> Surface:
     cells["rank"] = close.astype(int) * CLOSE
     cells.loc[column.idxmax().dropna(), "rank"] = BEST
     # The best is chosen on validation data, where there are such, as in the table.
-    judge = validation if metric == main and validation in runs else metric
+    validation, of_study = settings.validation, metric == settings.metric
+    judge = validation if of_study and validation in runs else metric
     growth: dict[str, Interval] = {}
     for label in groups:
         own = runs.loc[runs["label"] == label, ["x", "y", "seed", judge]]
@@ -183,7 +167,7 @@ def _surface(view: View, study: Study, main: str, validation: str) -> Surface:
         y=short[y],
         columns=_values(kept, x),
         rows=_values(kept, y),
-        cells=cells.set_index("label").loc[list(groups)].reset_index(),
+        cells=cells.set_index("label").loc[groups].reset_index(),
         growth=growth,
     )
 
@@ -259,7 +243,5 @@ def _clock(folder: Path, name: str) -> float:
         rows, _ = read_journal(folder / "timing.jsonl")
     except UnreadableError:
         return math.nan
-    values = [x for row in rows if (x := number(row.get(name))) is not None]
-    if not values:
-        return math.nan
-    return values[-1] if name == "elapsed" else float(np.median(values))
+    values = pd.Series([number(row.get(name)) for row in rows], dtype=float).dropna()
+    return float((values.tail(1) if name == "elapsed" else values).median())

@@ -126,10 +126,7 @@ class _Run:
         return isinstance(node, dict) and isinstance(node.get("_target_"), str)
 
     def choice(self, group: str) -> str:
-        try:
-            return choice(self.config, group)  # type: ignore[arg-type]
-        except (AttributeError, KeyError, TypeError):
-            raise UnreadableError(f"config.yaml: {group} is no group with a _target_") from None
+        return choice(self.config, group)  # type: ignore[arg-type]
 
     def value(self, column: str) -> Any:
         """The value in a column of the table: of a group, what was chosen in it."""
@@ -249,16 +246,14 @@ def _one_run_each(
     Two commands may lead to one computation, such as ``miner.k=64`` and ``miner.ratio=0.5`` of
     128. Both would count as the same seed twice.
     """
-    changed = {run.name: str(run.status.get("updated")) for run in found}
-    kept: dict[tuple[Any, ...], str] = {}
-    settings = table[["seed", *keys]].itertuples(index=False)
-    rows = sorted(zip(table["run"], settings, strict=True), key=lambda r: (changed[r[0]], r[0]))
-    for name, setting in rows:
-        if (older := kept.get(tuple(setting))) is not None:
-            detail = f"computes the same as {name}, which is newer and counts"
-            problems.append(Problem(older, "duplicate", detail))
-        kept[tuple(setting)] = name
-    return table[table["run"].isin(set(kept.values()))].reset_index(drop=True)
+    changed = {run.name: (str(run.status.get("updated")), run.name) for run in found}
+    ordered = table.loc[table["run"].map(changed).sort_values().index]
+    same = ordered.groupby(["seed", *keys], dropna=False, sort=False)["run"]
+    newer = same.shift(-1).dropna()
+    for index, name in newer.items():
+        detail = f"computes the same as {name}, which is newer and counts"
+        problems.append(Problem(str(table.at[index, "run"]), "duplicate", detail))
+    return table.drop(newer.index).reset_index(drop=True)
 
 
 def _failed(failed: list[_Run], table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -332,30 +327,24 @@ def _told_by_choice(found: list[_Run], group: str, column: list[Any]) -> bool:
 
 
 def _curves(found: list[_Run]) -> tuple[pd.DataFrame, Histograms]:
-    # By run, metric and step: a row that was written twice counts once, the last one wins.
-    scalars: dict[tuple[int, str, int], float] = {}
-    histograms: Histograms = {}
-    for position, run in enumerate(found):
-        own: dict[str, dict[int, Histogram]] = defaultdict(dict)
-        histograms[run.name] = own
+    scalars: list[tuple[str, int, str, float]] = []
+    histograms: Histograms = {run.name: defaultdict(dict) for run in found}
+    for run in found:
         for row in run.rows:
             step = row.pop("step")
             for name, value in row.items():
                 if (x := number(value)) is not None:
-                    scalars[position, name, step] = x
+                    scalars.append((run.name, step, name, x))
                 elif isinstance(value, dict) and (histogram := _histogram(value)):
-                    own[name][step] = histogram
+                    histograms[run.name][name][step] = histogram
         run.rows = []
-    runs, metrics, steps = zip(*scalars, strict=True) if scalars else ((), (), ())
-    names = pd.Index([run.name for run in found], dtype=object)
-    known = pd.Index(list(dict.fromkeys(metrics)), dtype=object)
-    columns = {
-        "run": pd.Categorical.from_codes(np.array(runs, dtype=int), categories=names),
-        "step": np.array(steps, dtype=np.int64),
-        "metric": pd.Categorical(metrics, categories=known),
-        "value": np.array(list(scalars.values()), dtype=float),
-    }
-    return pd.DataFrame(columns), histograms
+    curves = pd.DataFrame(scalars, columns=["run", "step", "metric", "value"])
+    kinds: dict[str, Any] = {"run": pd.CategoricalDtype([run.name for run in found])}
+    kinds |= {"metric": pd.CategoricalDtype(list(dict.fromkeys(curves["metric"])))}
+    kinds |= {"step": np.int64, "value": float}
+    # A row that was written twice counts once, the last one wins.
+    once = curves.astype(kinds).drop_duplicates(["run", "metric", "step"], keep="last")
+    return once.reset_index(drop=True), histograms
 
 
 def _histogram(value: dict[str, Any]) -> Histogram | None:

@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 
 from minesweep.pages import PALETTE
-from minesweep.reporting.units import unit, words
+from minesweep.units import unit, words
 
 GREY = PALETTE[-1]
 HUES = PALETTE[:-1]

@@ -14,28 +14,24 @@ import pandas as pd
 from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
 from minesweep.reporting.analyse.report import Report
-from minesweep.reporting.analyse.views import Curve, Surface, Tradeoff
-from minesweep.reporting.show import charts
+from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff, axis
+from minesweep.reporting.show import charts, losses
 from minesweep.reporting.show.charts import DASHED, DOTTED, GREY, HUES, SOLID, Figure, short
-from minesweep.reporting.show.losses import loss_histograms, thin
-from minesweep.reporting.show.view_charts import surface, tradeoff
-from minesweep.reporting.units import unit, words
-from minesweep.statistics.tables import band
+from minesweep.units import unit, words
 
-MOST_ARMS, MOST_POINTS, MOST_DIFFERENCES, MOST_ON_PAPER = 12, 120, 40, 4
+MOST_ARMS, MOST_POINTS, MOST_DIFFERENCES = 12, 120, 40
+SPAN = 30.0
+"""An axis is logarithmic if its largest value is this many times the smallest."""
 
 
 def all_figures(report: Report) -> list[Figure]:
     """The figures of a study, in the page's order."""
     found: list[Figure | None] = []
     for place, view in enumerate(report.views, start=1):
-        if isinstance(view, Surface):
-            found += surface(view, place)
-        elif isinstance(view, Tradeoff):
-            found.append(tradeoff(view, place))
+        found += surface(view, place) if isinstance(view, Surface) else [tradeoff(view, place)]
     found.append(differences(report))
     found += [curve(report, metric) for metric in curve_metrics(report)]
-    found += [losses(report), parallel(report)]
+    found += [losses.figure(report, shown_arms(report)), parallel(report)]
     return [figure for figure in found if figure is not None]
 
 
@@ -65,11 +61,9 @@ def styles(report: Report) -> tuple[list[str], list[str], list[list[int]]]:
         base for arm, base in report.baselines.items() if arm in labels and arm not in twins
     )
     own = [label for label in labels if label not in users and twins.get(label) not in labels]
-    hues: dict[str, str] = {}
-    dashes: dict[str, list[int]] = {}
-    for place, label in enumerate(own):
-        hues[label] = HUES[place % len(HUES)]
-        dashes[label] = SOLID if place < len(HUES) else DOTTED
+    hues = {label: HUES[place % len(HUES)] for place, label in enumerate(own)}
+    dashes = {label: SOLID if place < len(HUES) else DOTTED for place, label in enumerate(own)}
+    for label in own:
         if (base := report.baselines.get(label)) is not None:
             hues[base] = hues[label] if users[base] == 1 else GREY
     for twin, label in twins.items():
@@ -83,7 +77,7 @@ def curve_metrics(report: Report) -> list[str]:
     held = set(report.study.curves["metric"].cat.categories)
     wanted = [report.settings.validation, "train/accuracy_running", "val/loss"]
     wanted += ["train/loss_batch", "train/loss_selected"]
-    wanted += [view.metric for view in report.views if isinstance(view, Curve)]
+    wanted += [view.value for view in report.settings.views if view.kind == "curve"]
     return [metric for metric in dict.fromkeys(wanted) if metric in held]
 
 
@@ -118,8 +112,8 @@ def curve(report: Report, metric: str) -> Figure | None:
     if any(len(row["steps"]) == 1 for row in rows):
         lone = base.transform_filter("datum.one").mark_point(filled=True, size=50)
         layers.append(lone.encode(y=value))
-    band_told = f"mean of {charts.counted(seeds)}, band: 95 % t-interval"
-    caption = band_told if max(seeds) > 1 else "1 seed, no band"
+    caption = f"mean of {charts.counted(seeds)}, band: 95 % t-interval"
+    caption = caption if max(seeds) > 1 else "1 seed, no band"
     caption += "; dashed: baselines" if report.baselines else ""
     caption += f"; dotted: {AT_EQUAL_COST}" if any(AT_EQUAL_COST in arm for arm in arms) else ""
     label = words(metric).capitalize()
@@ -131,16 +125,14 @@ def _curve_rows(
     report: Report, metric: str, labels: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The curve of each arm that has one, and its number of seeds."""
-    arm_of = dict(zip(report.runs["run"], report.runs["arm"], strict=True))
     bands, spent = (
-        dict(list(band(report.study.curves, arm_of, name).groupby("arm")))
-        for name in (metric, report.settings.budget)
+        dict(list(report.curve(name).groupby("arm"))) for name in (metric, report.settings.budget)
     )
     rows, seeds = [], []
     for label in labels:
         if (mine := bands.get(label)) is None:
             continue
-        mine = mine.iloc[thin(len(mine), MOST_POINTS)]
+        mine = mine.iloc[losses.thin(len(mine), MOST_POINTS)]
         steps = mine["step"].to_numpy(dtype=float)
         row: dict[str, Any] = {"arm": clean(label), "one": len(mine) == 1, "steps": short(steps)}
         if (known := spent.get(label)) is not None:
@@ -189,56 +181,14 @@ def differences(report: Report) -> Figure | None:
     return Figure("differences", "Difference to the baseline", caption, "plain", chart, height)
 
 
-def losses(report: Report) -> Figure | None:
-    """The losses of the scored batch and of the selected part, with the arm and step to choose."""
-    held = loss_histograms(report, shown_arms(report))
-    if not held:
-        return None
-    seeds, parts = zip(*held.values(), strict=True)
-    arms = alt.binding_select(options=list(held), name="arm ")
-    last = max(1, *(len(rows) - 1 for rows in parts))
-    times = alt.binding_range(min=0, max=last, step=1, name="time ")
-    arm = alt.param(name="arm", value=next(iter(held)), bind=arms)
-    place = alt.param(name="place", value=0, bind=times)
-    shown = "datum.arm == arm && datum.place == min(place, datum.last)"
-    rows = charts.chart([row for rows in parts for row in rows])
-    chart = _bars(rows.transform_filter(shown)).add_params(arm, place)
-    caption = f"mean count over {charts.counted(seeds)}; the last bin holds all losses above"
-    return Figure("losses", "Losses: scored and selected", caption, "losses", chart)
-
-
-def _bars(base: alt.Chart) -> Any:
-    """Counts by loss. The selected part stands in front of what was scored."""
-    parts: list[Any] = ["scored", "selected"]
-    bars = (
-        base.transform_calculate(bin="sequence(length(datum.scored))")
-        .transform_flatten(["bin", "scored", "selected"])
-        .transform_calculate(
-            x="datum.low + datum.width * datum.bin", x2="datum.low + datum.width * (datum.bin + 1)"
-        )
-        .transform_fold(parts, as_=["part", "count"])
-        .mark_bar(opacity=0.75)
-        .encode(
-            x=alt.X("x:Q", title="loss", bin="binned", axis=alt.Axis(tickCount=8)),
-            x2="x2:Q",
-            y=alt.Y("count:Q", title="examples in a batch", stack=None),
-            color=charts.hue("part", parts, [HUES[5], HUES[1]], charts.legend("square")),
-        )
-    )
-    told = base.mark_text(align="right", baseline="top", fontSize=12, dy=4, dx=-4).encode(
-        x=alt.value("width"), y=alt.value(0), text="told:N"
-    )
-    return bars + told
-
-
 def parallel(report: Report) -> Figure | None:
     """Every run as a line over its settings and results."""
     main = report.settings.metric
     runs = report.runs.dropna(subset=[main])
     if len(runs) < 2:
         return None
-    axes = [(name, *_even(runs[k])) for k, name in short_names([*report.arms[0].values]).items()]
-    axes.append(("seed", *_even(runs["seed"])))
+    keys = {**short_names([*report.arms[0].values]), "seed": "seed"}
+    axes = [(name, *_even(runs[key])) for key, name in keys.items()]
     for measure in report.measures:
         if runs[measure].notna().all():
             _, equal, budget = measure.partition(" at equal ")
@@ -303,6 +253,93 @@ def _even(values: pd.Series) -> tuple[Any, dict[str, float]]:
     return values.map(show).map(places), dict(list(places.items())[::step])
 
 
+def surface(view: Surface, place: int) -> list[Figure]:
+    """One heat map a label, all on one scale of colour; the best y of each x is framed."""
+    cells = view.cells.dropna(subset=["mean"])
+    caption = (
+        f"mean over {charts.counted(cells['n'])}; framed: the best {view.y} of each {view.x}; "
+        "dotted: those whose 95 % t-interval reaches that best mean"
+    )
+    shared = view.title, caption, "tile"
+    height = 40 + 40 * len(view.rows)
+    return [
+        Figure(f"surface-{place}-{i}", *shared, _tile(view, own), height, str(label))
+        for i, (label, own) in enumerate(cells.groupby("label", sort=False))
+    ]
+
+
+def _tile(view: Surface, cells: pd.DataFrame) -> Any:
+    u = unit(view.metric)
+    low, high = float(view.cells["mean"].min()), float(view.cells["mean"].max())
+    rows = [
+        {
+            "x": clean(cell["x"]),
+            "y": clean(cell["y"]),
+            "mean": short([cell["mean"] * u.factor])[0],
+            "text": u.value(cell["mean"], sign=False),
+            "told": f"{u.value(cell['mean'])}{spread}, {cell['n']} seeds",
+            "light": cell["mean"] > low + 0.5 * (high - low),
+            "rank": cell["rank"],
+        }
+        for cell in cells.to_dict("records")
+        for spread in [f" ± {u.value(cell['half'])}" if np.isfinite(cell["half"]) else ""]
+    ]
+    columns, up = ([clean(v) for v in values] for values in (view.columns, view.rows[::-1]))
+    named = (("x", view.x), ("y", view.y), ("told", words(view.metric)))
+    base = charts.chart(rows).encode(
+        x=alt.X("x:N", title=view.x, sort=columns, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("y:N", title=view.y, sort=up),
+        tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in named],
+    )
+    # Blue to yellow, even in lightness, which colour-blind people read alike.
+    scale = alt.Scale(scheme="cividis", domain=[low * u.factor, high * u.factor])
+    colour = alt.Color("mean:Q", title=u.sign.strip() or None, scale=scale)
+    frames = [
+        base.transform_filter(f"datum.rank == {rank}").mark_rect(
+            filled=False, stroke=HUES[1], strokeWidth=width, strokeDash=dash
+        )
+        for rank, width, dash in ((BEST, 4, SOLID), (CLOSE, 2, DOTTED))
+    ]
+    ink = alt.condition("datum.light", alt.value("black"), alt.value("white"))
+    text = base.mark_text(fontSize=11).encode(text="text:N", color=ink)
+    return alt.layer(base.mark_rect().encode(color=colour), *frames, text)
+
+
+def tradeoff(view: Tradeoff, place: int) -> Figure:
+    """One point an arm, with both intervals."""
+    points = pd.DataFrame({name: view.points[name].map(clean) for name in ("arm", "group")})
+    points["group"] = points["group"].replace("", "arms")
+    channels, told = [], []
+    for name, metric in (("x", view.x), ("y", view.y)):
+        values, half = view.points[name], view.points[f"{name}_half"].fillna(0)
+        for end, part in ((name, values), (f"{name}0", values - half), (f"{name}1", values + half)):
+            points[end] = short(part * unit(metric).factor)
+        log = values.min() > 0 and values.max() / values.min() >= SPAN
+        scale = alt.Scale(type="log" if log else "linear", zero=False)
+        title = charts.titled(metric, axis(metric))
+        channels.append((alt.X, alt.Y)[name == "y"](f"{name}:Q", title=title, scale=scale))
+        told.append(alt.Tooltip(f"{name}:Q", title=axis(metric)))
+    x, y = channels
+    groups = list(points["group"].unique())
+    legend = charts.legend() if len(groups) > 1 else None
+    scale = alt.Scale(domain=groups)
+    shape = alt.Shape("group:N", title=None, scale=scale, legend=legend)
+    base = charts.chart(points.to_dict("records")).encode(
+        color=charts.hue("group", groups, HUES, legend)
+    )
+    dots = base.mark_point(filled=True, size=90, opacity=1)
+    chart = alt.layer(
+        base.mark_rule().encode(x=x, y=alt.Y("y0:Q"), y2="y1:Q"),
+        base.mark_rule().encode(y=y, x=alt.X("x0:Q"), x2="x1:Q"),
+        dots.encode(x=x, y=y, shape=shape, tooltip=["arm:N", *told]),
+    )
+    seeds = charts.counted(view.points["seeds"])
+    caption = f"one point an arm, mean of {seeds}, bars: 95 % t-interval"
+    if view.clock:
+        caption += "; clocks of the runs, which other work on the machine may have slowed"
+    return Figure(f"tradeoff-{place}", view.title, caption, "plain", chart, 380)
+
+
 def paper(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
     """The charts of the PNG files by name: those of the page, curves and tiles side by side."""
     groups: dict[str, list[Any]] = {}
@@ -317,11 +354,5 @@ def paper(report: Report, figures: Sequence[Figure]) -> dict[str, Any]:
         name: several[0] if len(several) == 1 else alt.concat(*several, columns=4)
         for name, several in groups.items()
     }
-    panels = []
-    held = loss_histograms(report, shown_arms(report))
-    for arm, (_, rows) in list(held.items())[:MOST_ON_PAPER]:
-        times = sorted({0, len(rows) // 2, len(rows) - 1})
-        bars = [_bars(charts.chart([rows[place]])) for place in times]
-        sized = [bar.properties(width=260, height=150, title=arm) for bar in bars]
-        panels.append(alt.hconcat(*sized))
-    return made | ({"histograms": alt.vconcat(*panels)} if panels else {})
+    panels = losses.panels(report, shown_arms(report))
+    return made | ({"histograms": panels} if panels else {})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from markupsafe import Markup
@@ -21,9 +23,7 @@ def render(report: Report, figures: list[Figure]) -> str:
     It loads nothing (its content security policy forbids the network). The template escapes every
     text; inside a script :func:`~minesweep.pages.data` does.
     """
-    sections: dict[str, list[Figure]] = {}
-    for figure in figures:
-        sections.setdefault(figure.title, []).append(figure)
+    sections = [list(same) for _, same in groupby(figures, key=attrgetter("title"))]
     specs = {
         f.id: {
             "chart": f.chart.properties(width="container", height=f.height).to_dict(),
@@ -46,7 +46,7 @@ def render(report: Report, figures: list[Figure]) -> str:
             problems=tables.problems(report),
             provenance=tables.provenance(report),
             notes=[clean(note) for note in report.notes],
-            sections=list(sections.values()),
+            sections=sections,
             figures=data(specs),
             vega=vega() if figures else "",
             made=f"minesweep {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -6,16 +6,17 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import short_names, show
-from minesweep.reporting.units import DASH, probability, unit, words
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from minesweep.reporting.analyse.report import Report
+from minesweep.reporting.analyse.report import Report
+from minesweep.units import DASH, probability, unit, words
 
 FRAGILE = "\N{DAGGER}"
 MOST_PROBLEMS = 10
@@ -86,7 +87,7 @@ def brief(report: Report) -> Table:
     columns = ["arm", *whole.columns[start:]]
     labels = [arm.label for arm in report.arms]
     rows = [[arm, *row[start:]] for arm, row in zip(labels, whole.rows, strict=True)]
-    scored = {a: p.scored for a, p in report.prices.items() if p.scored == p.scored}
+    scored = {arm: x for arm, p in report.prices.items() if (x := p["scored"]) == x}
     if scored and not report.step_seconds:
         columns.append("scored")
         for row in rows:
@@ -174,13 +175,9 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
-def to_console(table: Table) -> RenderableType:
+def to_console(table: Table) -> RichTable:
     """A rich table; markup in names is shown, not obeyed."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD)
+    shown = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
     for column, *texts in zip(table.columns, *table.rows, strict=True):
         numeric = all(text[:1] in DASH + "+\N{MINUS SIGN}<0123456789" for text in texts)
         # A number is never broken; a phrase may be, between its words.
@@ -195,8 +192,6 @@ def to_console(table: Table) -> RenderableType:
 
 def print_report(report: Report, files: Sequence[Path] = ()) -> None:
     """Prints the table, what is amiss, the headline and the files written."""
-    from rich.console import Console
-
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
         console.width = 160

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
+from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.show import tables
 from minesweep.reporting.show.charts import png
 from minesweep.reporting.show.figures import all_figures, paper
 from minesweep.reporting.show.page import render
-from minesweep.statistics.tables import band
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from minesweep.reporting.analyse.report import Report
 
 
 def write(report: Report, output: Path | None = None) -> list[Path]:
@@ -56,8 +52,7 @@ def keep(report: Report, folder: Path) -> list[Path]:
         The files' paths.
     """
     name, texts = report.study.name, csv_texts(report)
-    arm_of = dict(zip(report.runs["run"], report.runs["arm"], strict=True))
-    curves = band(report.study.curves, arm_of, report.settings.validation)
+    curves = report.curve(report.settings.validation)
     files = {f"{name}.md": summary(report), f"{name}.csv": texts.pop("table")}
     files |= {f"{name}_{kind}.csv": text for kind, text in texts.items()}
     if report.choices:
