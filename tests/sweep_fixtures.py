@@ -34,6 +34,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minesweep.reporting.analyse.report.analyse", lambda folder: None)
     monkeypatch.setattr("minesweep.reporting.show.write.write", lambda report: [])
+    monkeypatch.setattr("minesweep.dashboard.headline.send_headline", lambda report: "")
     monkeypatch.setattr("minesweep.reporting.show.tables.print_report", lambda report, files: None)
 
 
