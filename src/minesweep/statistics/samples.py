@@ -34,23 +34,31 @@ class Interval:
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Mean and 95 % t-interval of independent values; NaN among them are left out.
-
-    One value has no interval. Equal values have none either, unless they are all zero: a
-    sample without spread says nothing about the spread.
-    """
+    """Mean and 95 % t-interval of independent values; NaN among them are left out."""
     x = np.asarray(values, dtype=float)
     x = x[np.isfinite(x)]
     n, mean = len(x), float(x.mean()) if len(x) else math.nan
-    spread = float(x.std(ddof=1)) if n > 1 else 0.0
-    if n < 2 or spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
-        known = n > 1 and mean == 0
-        ends = 0.0 if known else math.nan
-        return Interval(mean, ends, ends, n, 1.0 if known else math.nan)
-    error = spread / math.sqrt(n)
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * error
-    p = 2 * float(stdtr(n - 1, -abs(mean) / error))
-    return Interval(mean, mean - half, mean + half, n, p)
+    quantile = float(stdtrit(max(n - 1, 1), 0.5 + CONFIDENCE / 2))
+    low, high = around(x, quantile)
+    p = 1.0 if low == high else math.nan
+    if low < high:
+        p = 2 * float(stdtr(n - 1, -abs(mean) / ((high - low) / 2 / quantile)))
+    return Interval(mean, low, high, n, p)
+
+
+def around(x: np.ndarray, quantile: float) -> tuple[float, float]:
+    """``mean -+ quantile * sd / sqrt(n)``; NaN without a spread.
+
+    One value has no spread. Equal values have none either: they say nothing about the spread,
+    unless they are all zero, as where two arms agree on every seed.
+    """
+    if len(x) < 2:
+        return math.nan, math.nan
+    mean, spread = float(x.mean()), float(x.std(ddof=1))
+    if spread <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        return (0.0, 0.0) if mean == 0 else (math.nan, math.nan)
+    half = quantile * spread / math.sqrt(len(x))
+    return mean - half, mean + half
 
 
 def two_groups(values: Sequence[float] | np.ndarray) -> np.ndarray | None:

@@ -17,6 +17,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from minesweep.statistics.samples import around
+
 ALPHA = 0.05
 """Chance of a wrong answer where nothing differs."""
 HELPS, COSTS, SAME, UNSURE = "helps", "costs", "no difference", "not sure"
@@ -234,18 +236,7 @@ def repeated_interval(x: np.ndarray, level: float) -> tuple[float, float]:
     The intervals of all looks hold the true difference together, at the levels of
     :func:`nominal_levels`. So each of them stays valid whatever made the study stop.
     """
-    if len(x) < 2:
-        return math.nan, math.nan
-    return _around(x, -float(stdtrit(len(x) - 1, level / 2)))
-
-
-def _around(x: np.ndarray, quantile: float) -> tuple[float, float]:
-    mean, sd = float(x.mean()), float(x.std(ddof=1))
-    if sd <= 1e-12 * max(1.0, float(np.abs(x).max())):
-        # Without a spread nothing is known of it, unless two arms agree on every seed.
-        return (0.0, 0.0) if mean == 0 else (math.nan, math.nan)
-    half = quantile * sd / math.sqrt(len(x))
-    return mean - half, mean + half
+    return around(x, -float(stdtrit(max(len(x) - 1, 1), level / 2)))
 
 
 def classify(low: float, high: float, care: float | None) -> str:
@@ -268,8 +259,8 @@ def is_fragile(x: np.ndarray, level: float, care: float | None) -> bool:
     if len(x) < 3:
         return False
     quantile = -float(stdtrit(len(x) - 1, level / 2))
-    kind = classify(*_around(x, quantile), care)
-    left_out = (classify(*_around(np.delete(x, i), quantile), care) for i in range(len(x)))
+    kind = classify(*around(x, quantile), care)
+    left_out = (classify(*around(np.delete(x, i), quantile), care) for i in range(len(x)))
     return kind != UNSURE and any(other != kind for other in left_out)
 
 
