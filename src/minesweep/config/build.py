@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from minesweep.config.checks import check_fit
-from minesweep.config.identity import plain
+from minesweep.config.identity import Config, plain
 from minesweep.config.places import own_folders
 from minesweep.errors import UserError
 from minesweep.words import nearest
@@ -68,7 +68,7 @@ def _other_kind(group: str, made: Any, kind: str) -> str:
     return f"{group}: its _target_ makes a {type(made).__name__}, not a subclass of {kind}"
 
 
-def check_arguments(cfg: DictConfig, within: str = "") -> None:
+def check_arguments(cfg: Config, within: str = "") -> None:
     """Compares the keys of each node that names a class with what the class takes.
 
     Args:

@@ -8,10 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from minesweep.config.compose import suggest
-from minesweep.config.identity import batch_and_selected, choice, plain, run_name, scores_pixels
+from minesweep.config.identity import (
+    Config,
+    batch_and_selected,
+    choice,
+    plain,
+    run_name,
+    scores_pixels,
+)
 from minesweep.config.places import own_folders
 from minesweep.config.schema import Key, Schema, schema
 from minesweep.errors import UserError
@@ -24,32 +29,37 @@ LONGEST = 255
 """Bytes of a file name, on every file system in use."""
 
 
-def check(cfg: DictConfig, folders: Sequence[Path | str] | None = None) -> None:
+def check(cfg: Config, folders: Sequence[Path | str] | None = None) -> None:
     """Raises a UserError at the first value that cannot be meant.
 
     Args:
         cfg: The configuration.
         folders: Configuration folders of the user; by default those that Hydra was started with.
     """
-    known = schema(own_folders() if folders is None else folders)
-    check_values(plain(cfg), known)
+    check_values(plain(cfg), schema(own_folders() if folders is None else folders))
+    check_rules(cfg)
+
+
+def check_rules(cfg: Config) -> None:
+    """Raises a UserError where values that are right by themselves cannot be meant together."""
     _check_study(cfg)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(cfg.trainer.device)):
+    trainer = cfg["trainer"]
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(trainer["device"])):
         raise UserError(
-            f"trainer.device={cfg.trainer.device} is not one of auto, cpu, cuda, cuda:<index>"
+            f"trainer.device={trainer['device']} is not one of auto, cpu, cuda, cuda:<index>"
         )
-    if cfg.trainer.max_epochs is None and cfg.trainer.max_steps is None:
+    if trainer["max_epochs"] is None and trainer["max_steps"] is None:
         raise UserError("give trainer.max_epochs or trainer.max_steps")
     _check_order(cfg, "miner.start", "miner.end")
     _check_order(cfg, "miner.range_min", "miner.range_max")
     _check_order(cfg, "miner.cutoff", "miner.nonzero_loss_cutoff")
     _check_order(cfg, "miner.range_min", "trainer.batch_size")
-    check_warmup(cfg, cfg.trainer.get("equal_cost") or cfg.trainer.max_steps)
+    check_warmup(cfg, trainer.get("equal_cost") or trainer["max_steps"])
     _check_most(cfg, "miner.n_hard", "objective.queue_size")
-    _check_rules(cfg)
+    _check_nodes(cfg)
     _check_held_out(cfg)
     _check_selection(cfg)
-    _check_writable(Path(cfg.paths.runs_dir).expanduser())
+    _check_writable(Path(cfg["paths"]["runs_dir"]).expanduser())
 
 
 def check_values(tree: Mapping[str, Any], known: Schema) -> None:
@@ -116,7 +126,7 @@ def shown(value: Any) -> str:
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def check_warmup(cfg: DictConfig, steps: int | None) -> bool:
+def check_warmup(cfg: Config, steps: int | None) -> bool:
     """Whether the warm-up ends before the run does.
 
     A choice's own warm-up may be longer, because a short run of it is a first look.
@@ -124,7 +134,7 @@ def check_warmup(cfg: DictConfig, steps: int | None) -> bool:
     Raises:
         UserError: A warm-up that was asked for is as long as the run, or longer.
     """
-    warmup = cfg.scheduler.get("warmup") or 0
+    warmup = cfg["scheduler"].get("warmup") or 0
     if not isinstance(steps, int) or warmup < steps:
         return True
     if warmup not in schema().defaults("scheduler.warmup"):
@@ -135,12 +145,14 @@ def check_warmup(cfg: DictConfig, steps: int | None) -> bool:
     return False
 
 
-def _check_study(cfg: DictConfig) -> None:
-    if not re.fullmatch(r"\w[\w.-]*", cfg.study):
-        raise UserError(f"study={cfg.study} must be a plain folder name (letters, digits, _ . -)")
+def _check_study(cfg: Config) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", cfg["study"]):
+        raise UserError(
+            f"study={cfg['study']} must be a plain folder name (letters, digits, _ . -)"
+        )
     # The run's own folder takes eight hex digits more, its lock file some letters.
     for what, name, most in (
-        ("study", cfg.study, LONGEST),
+        ("study", cfg["study"], LONGEST),
         ("the run's name", run_name(cfg), LONGEST - 32),
     ):
         if (length := len(name.encode())) > most:
@@ -149,32 +161,39 @@ def _check_study(cfg: DictConfig) -> None:
             )
 
 
-def _check_rules(cfg: DictConfig) -> None:
+def _check_nodes(cfg: Config) -> None:
     """What a stop rule needs, and what a schedule of validations is."""
-    if isinstance(stages := cfg.trainer.eval_every, DictConfig):
+    if isinstance(stages := cfg["trainer"]["eval_every"], Mapping):
         _check_stages("trainer.eval_every", stages)
-    if cfg.trainer.early_terminate is not None and "_target_" not in cfg.trainer.early_terminate:
+    rule = cfg["trainer"]["early_terminate"]
+    if rule is not None and "_target_" not in rule:
         raise UserError(
-            f"trainer.early_terminate={cfg.trainer.early_terminate} has no _target_: "
+            f"trainer.early_terminate={rule} has no _target_: "
             "write early_terminate into a sweep file, which sets it"
         )
-    if cfg.optimizer.get("nesterov") and not cfg.optimizer.get("momentum"):
+    if cfg["optimizer"].get("nesterov") and not cfg["optimizer"].get("momentum"):
         raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
 
 
-def _check_order(cfg: DictConfig, lower: str, upper: str) -> None:
-    low, high = (OmegaConf.select(cfg, key) for key in (lower, upper))
+def _value(cfg: Config, key: str) -> Any:
+    """The value of a key such as ``miner.k``; None where a choice does not have it."""
+    group, _, name = key.partition(".")
+    return cfg[group].get(name)
+
+
+def _check_order(cfg: Config, lower: str, upper: str) -> None:
+    low, high = (_value(cfg, key) for key in (lower, upper))
     if low is not None and high is not None and low >= high:
         raise UserError(f"{lower}={low} must be below {upper}={high}")
 
 
-def _check_most(cfg: DictConfig, lower: str, upper: str) -> None:
-    low, high = (OmegaConf.select(cfg, key) for key in (lower, upper))
+def _check_most(cfg: Config, lower: str, upper: str) -> None:
+    low, high = (_value(cfg, key) for key in (lower, upper))
     if low is not None and high is not None and low > high:
         raise UserError(f"{lower}={low} must be at most {upper}={high}")
 
 
-def _check_stages(key: str, stages: DictConfig) -> None:
+def _check_stages(key: str, stages: Mapping[Any, Any]) -> None:
     """``{0: 25, 300: 100}``: from which step on, and every how many steps."""
     whole = all(
         isinstance(number, int) and not isinstance(number, bool) and number >= low
@@ -187,21 +206,23 @@ def _check_stages(key: str, stages: DictConfig) -> None:
         )
 
 
-def _check_held_out(cfg: DictConfig) -> None:
-    target = str(cfg.objective.get("_target_"))
-    if cfg.dataset.get("held_out_classes") and target.startswith(CLASSIFIERS):
+def _check_held_out(cfg: Config) -> None:
+    target = str(cfg["objective"].get("_target_"))
+    held_out = cfg["dataset"].get("held_out_classes")
+    if held_out and target.startswith(CLASSIFIERS):
         raise UserError(
-            f"dataset.held_out_classes={cfg.dataset.held_out_classes}: "
+            f"dataset.held_out_classes={held_out}: "
             f"objective={choice(cfg, 'objective')} cannot know classes that it is not trained on; "
             "choose an objective of embeddings, such as triplet"
         )
 
 
-def _check_selection(cfg: DictConfig) -> None:
+def _check_selection(cfg: Config) -> None:
     n, k = batch_and_selected(cfg)
     if k is None:
-        lasting = cfg.trainer.max_steps or cfg.trainer.equal_cost
-        if cfg.trainer.count == "backward" and lasting is None:
+        trainer = cfg["trainer"]
+        lasting = trainer["max_steps"] or trainer["equal_cost"]
+        if trainer["count"] == "backward" and lasting is None:
             raise UserError(
                 f"trainer.count=backward needs a fixed k, which miner={choice(cfg, 'miner')} "
                 "has not: give trainer.max_steps"
@@ -211,17 +232,19 @@ def _check_selection(cfg: DictConfig) -> None:
         return  # how many pixels there are is known with the data
     if not 1 <= k <= n:
         raise UserError(f"miner.k={k} is more than n: choose k in [1, trainer.batch_size={n}]")
-    skipped = round(cfg.miner.get("skip_hardest", 0.0) * n)
+    skip_hardest = cfg["miner"].get("skip_hardest", 0.0)
+    skipped = round(skip_hardest * n)
     if skipped + k > n:
         raise UserError(
-            f"miner.skip_hardest={cfg.miner.skip_hardest} leaves {n - skipped} of n={n}, "
+            f"miner.skip_hardest={skip_hardest} leaves {n - skipped} of n={n}, "
             f"fewer than k={k}: lower one of them"
         )
 
 
 def _check_writable(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"paths.runs_dir={folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -232,7 +255,7 @@ class DoesNotFit(UserError):
     """The miner and the objective speak of different candidates."""
 
 
-def check_fit(cfg: DictConfig, mines: Sequence[str], scores: str) -> None:
+def check_fit(cfg: Config, mines: Sequence[str], scores: str) -> None:
     """Raises DoesNotFit where the miner and the objective speak of different candidates.
 
     Args:
@@ -247,7 +270,7 @@ def check_fit(cfg: DictConfig, mines: Sequence[str], scores: str) -> None:
         )
 
 
-def check_labels(cfg: DictConfig, dimensions: int, scores: str) -> None:
+def check_labels(cfg: Config, dimensions: int, scores: str) -> None:
     """Raises a UserError where the data's labels are masks and the objective wants none, or not.
 
     Args:
@@ -268,8 +291,9 @@ def check_labels(cfg: DictConfig, dimensions: int, scores: str) -> None:
             f"dataset={choice(cfg, 'dataset')} has one label for each example: "
             "take a dataset of masks, such as dataset=digit_scenes"
         )
-    if masks and cfg.logger.embeddings.every is not None:
+    every = cfg["logger"]["embeddings"]["every"]
+    if masks and every is not None:
         raise UserError(
-            f"logger.embeddings.every={cfg.logger.embeddings.every} shows examples by their class, "
-            "and labels of pixels give an image none: set it to null"
+            f"logger.embeddings.every={every} shows examples by their class, and labels "
+            "of pixels give an image none: set it to null"
         )

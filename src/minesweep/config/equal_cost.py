@@ -11,7 +11,7 @@ import json
 
 from omegaconf import DictConfig
 
-from minesweep.config.identity import identity, study_folder
+from minesweep.config.identity import Config, identity, study_folder
 from minesweep.config.places import command
 from minesweep.errors import UserError
 
@@ -23,9 +23,9 @@ class CostUnknown(UserError):
     """No step costs are stored for this arm."""
 
 
-def wants_equal_cost(cfg: DictConfig) -> bool:
+def wants_equal_cost(cfg: Config) -> bool:
     """Whether the number of steps is still to be taken from the measured costs."""
-    return bool(cfg.trainer.get("equal_cost") == AUTO)
+    return bool(cfg["trainer"].get("equal_cost") == AUTO)
 
 
 def arm_key(cfg: DictConfig) -> str:

@@ -13,7 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import (
+    Override,
+    OverrideType,
+    Quote,
+    QuotedString,
+    ValueType,
+)
 from hydra.errors import HydraException
 
 from minesweep.config.kinds import Kind
@@ -21,6 +27,9 @@ from minesweep.config.places import CONF
 from minesweep.config.schema import schema
 
 _WORD = re.compile(r"(\+{0,2}([A-Za-z_][\w./-]*)(?:@[\w.:@-]*)?)=(.*)", re.DOTALL)
+_NUMBER = re.compile(
+    r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)=(-?(?:0|[1-9]\d*))(\.\d+)?(e[+-]?\d+)?", re.ASCII
+)
 _PIECES = re.compile(r"[^,()\[\]{}'\"\\$]*")
 IGNORED = {
     "hydra.run.dir": "runs lie in paths.runs_dir",
@@ -57,6 +66,12 @@ def kinds_of_text(path: str, folders: Sequence[Path | str] = ()) -> tuple[Kind, 
     """What a key may hold, if it is a name in every class that has it; else nothing."""
     keys = schema(folders).at(path)
     return keys[0].kinds if keys and all(key.is_text for key in keys) else ()
+
+
+def number_key(word: str) -> str:
+    """The key of an override that gives it a number; empty where it gives something else."""
+    found = _NUMBER.fullmatch(word)
+    return found[1] if found else ""
 
 
 def user_folders(words: Sequence[str]) -> list[Path]:
@@ -118,6 +133,21 @@ def _value(left: str, raw: str, kinds: tuple[Kind, ...], several: bool) -> str:
 
 def _parse(word: str) -> Override | None:
     try:
-        return OverridesParser.create().parse_override(word)
+        return parse(word)
     except HydraException:
         return None
+
+
+@lru_cache(maxsize=10_000)
+def parse(word: str) -> Override:
+    """An override as Hydra reads it. Hydra's own parser takes a millisecond for each word.
+
+    Raises:
+        HydraException: It cannot be read.
+    """
+    found = _NUMBER.fullmatch(word)
+    if not found:
+        return OverridesParser.create().parse_override(word)
+    key, whole, *fraction = found.groups()
+    value = float(word[len(key) + 1 :]) if any(fraction) else int(whole)
+    return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=word)

@@ -87,6 +87,7 @@ class Schema:
         self._arguments: dict[tuple[str, str], list[Key]] = {}
         self._paths: dict[str, list[Key]] = {}
         self._choices: dict[str, set[str]] = {}
+        self._found: dict[tuple[str, str, str], list[Key]] = {}
         self.targets: set[str] = set()
         for folder in folders:
             for group, name in _choices(folder):
@@ -144,10 +145,12 @@ class Schema:
             target: The ``_target_`` of the node that it lies in; empty where there is none.
             argument: Where it lies in that node.
         """
-        if target:
+        place = (path, target, argument)
+        if place not in self._found:
             found = self._arguments.get((target, argument), [])
-            return [key for key in found if key.kinds] or found
-        return self.at(path)
+            described = [key for key in found if key.kinds] or found
+            self._found[place] = described if target else self.at(path)
+        return self._found[place]
 
     def below(self, path: str) -> list[str]:
         """The keys directly below a place, such as ``trainer.batch_size`` below ``trainer``."""

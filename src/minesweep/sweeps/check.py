@@ -34,9 +34,12 @@ def announce(
     if left:
         console.print(estimate(planned, finished, left, options.jobs))
     if options.check:
-        for trial in planned:
-            state = trial.status.get("state", "to do")
-            console.print(f"  {trial.folder.name}  {state:11}  {trial.label}")
+        lines = [
+            f"  {trial.folder.name}  {trial.status.get('state', 'to do'):11}  {trial.label}"
+            for trial in planned
+        ]
+        if lines:  # at once: thousands of calls of rich take seconds
+            console.print("\n".join(lines))
         console.print("nothing was run")
 
 

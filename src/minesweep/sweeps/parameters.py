@@ -248,14 +248,13 @@ def check_value(name: str, value: Any) -> None:
 def check_override(where: str, name: str, text: str) -> None:
     """Refuses text that Hydra would read as several values, or not at all."""
     # Imported here: the tables above are of use without Hydra's parser.
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from minesweep.config.overrides import names_as_text
+    from minesweep.config.overrides import names_as_text, parse
 
     quoted = "\"'" + text.replace("'", "\\'") + "'\""
     try:
-        override = OverridesParser.create().parse_override(*names_as_text([write(name, text)]))
+        override = parse(*names_as_text([write(name, text)]))
     except HydraException:
         message = f"{where}{name}: Hydra cannot read {text}; for text, write {quoted}"
         raise UserError(message) from None

@@ -6,14 +6,12 @@ import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import get_object
@@ -21,19 +19,24 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from minesweep.config.build import build, build_fitting, check_arguments
-from minesweep.config.checks import DoesNotFit, check, check_fit
+from minesweep.config.checks import DoesNotFit, check_fit, check_rules, check_values
 from minesweep.config.compose import explain
 from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
-from minesweep.config.identity import run_folder
-from minesweep.config.overrides import names_as_text
+from minesweep.config.identity import Config, plain, run_folder
+from minesweep.config.overrides import is_group, kinds_of_text, names_as_text, number_key, parse
 from minesweep.config.places import own_folders
+from minesweep.config.schema import schema
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import Sweep
+from minesweep.sweeps.template import Template
 from minesweep.tracking.wandb_rules import check_wandb
-from minesweep.training.folder import RunBusy, RunFolder
+from minesweep.training.folder import RunBusy, RunFolder, read_json
 
 if TYPE_CHECKING:
     from minesweep.objectives.base import Objective
+
+TEMPLATES = 1_000
+"""So many templates are kept at most; a sweep over numbers needs one for each choice of groups."""
 
 Compose = Callable[[Sequence[str]], DictConfig]
 
@@ -53,11 +56,20 @@ class Trial:
     folder: Path
     label: str
     max_steps: int | None = None
+    _last: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def status(self) -> dict[str, Any]:
-        """The run's ``status.json``; empty where it has not begun."""
-        return RunFolder(self.folder).status
+        """The run's ``status.json``; empty where it has not begun.
+
+        It is not read again once it says that the run is finished.
+        """
+        if self._last.get("state") != "finished":
+            read = read_json(self.folder / "status.json")
+            if read.get("state") != "finished":
+                return read
+            self._last.update(read)
+        return self._last
 
     @property
     def finished(self) -> bool:
@@ -73,8 +85,37 @@ class Trial:
             return True
 
 
+@dataclass(frozen=True)
+class _Word:
+    """An override of a trial.
+
+    Attributes:
+        text: As Hydra gets it.
+        override: As Hydra reads it.
+        chooses: Whether it chooses of a group, rather than sets a value.
+        number: The number that it sets; None where it does something else.
+    """
+
+    text: str
+    override: Override
+    chooses: bool
+    number: int | float | None
+
+    @property
+    def key(self) -> str:
+        return self.override.key_or_group
+
+    @property
+    def kind(self) -> str:
+        """Equal for words that differ in their number alone."""
+        return self.text if self.number is None else self.key
+
+
 class Planner:
-    """Composes trials. Hydra composes each distinct choice of groups once; values are set on that.
+    """Composes trials.
+
+    Hydra composes each distinct choice of groups once; values are set on that. Of the trials that
+    differ in numbers alone one is composed, and the others follow from its plain values.
 
     Args:
         sweep: The sweep.
@@ -91,13 +132,13 @@ class Planner:
         self._folders = own_folders()
         self._fixed = names_as_text([*sweep.fixed, *fixed], self._folders)
         for word in self._fixed:
-            if _parse(word).is_sweep_override():
+            if parse(word).is_sweep_override():
                 raise UserError(f"'{word}' names several values: sweep them in the file")
-            if _parse(word).key_or_group == "resume":
+            if parse(word).key_or_group == "resume":
                 raise UserError(
                     f"'{word}': a sweep goes on where it stopped; move its runs away to begin anew"
                 )
-        self._fixed_keys = {_parse(word).key_or_group for word in self._fixed}
+        self._fixed_keys = {parse(word).key_or_group for word in self._fixed}
         self._constant = {p.name for p in sweep.parameters if p.distribution == "constant"}
         self._neutral = ["trainer.progress=false"]
         if threads is not None and "trainer.threads" not in self._fixed_keys:
@@ -105,6 +146,10 @@ class Planner:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._fitting: dict[tuple[str, str], Objective] = {}
         self._groups: dict[str, bool] = {}
+        self._words: dict[str, _Word] = {}
+        self._takes_text: dict[str, bool] = {}
+        self._templates: dict[tuple[str, ...], Template] = {}
+        self._known = schema(self._folders)
 
     @property
     def objectives(self) -> Collection[Objective]:
@@ -156,35 +201,63 @@ class Planner:
             mines = build(chosen, "miner").mines()
             check_fit(chosen, mines, get_object(chosen.objective._target_).candidate)
             raise
-        self._check_fit(cfg)
+        self._check_fit(cfg, overrides)
         return cfg
 
     def command(self, trial: Trial) -> list[str]:
         """The words that train a trial by itself: a program and overrides, but for the seed."""
         own = {"study", "seed", "trainer.progress", "trainer.threads"}
-        words = [word for word in trial.overrides if _parse(word).key_or_group not in own]
+        words = [word for word in trial.overrides if parse(word).key_or_group not in own]
         own_folder = ["--config-dir", self._folders[0]] if self._folders else []
         return [*self._sweep.started(), *own_folder, *words]
 
     def _plan(self, trial: Sequence[str]) -> Trial:
         swept, overrides = self._overrides(trial)
         with self._explained(swept, overrides):
-            cfg = self._config(overrides)
+            cfg, changed = self._values(overrides)
             if wants_equal_cost(cfg):
-                cfg = with_equal_cost(cfg)
-                overrides.append(f"trainer.equal_cost={cfg.trainer.equal_cost}")
-            check(cfg, self._folders)
+                cfg = changed = plain(with_equal_cost(self._config(overrides)))
+                overrides.append(f"trainer.equal_cost={cfg['trainer']['equal_cost']}")
+            check_values(changed, self._known)
+            check_rules(cfg)
             check_wandb(cfg)
-            self._check_fit(cfg)
-            check_arguments(cfg)
+            self._check_fit(cfg, overrides)
+            check_arguments(changed)
             folder = run_folder(cfg)
-        return Trial(tuple(overrides), folder, self._label(swept), cfg.trainer.max_steps)
+        return Trial(tuple(overrides), folder, self._label(swept), cfg["trainer"]["max_steps"])
+
+    def _values(self, overrides: Sequence[str]) -> tuple[Config, Config]:
+        """The plain configuration of a trial, and what of it no trial before had checked."""
+        words = [self._word(text) for text in overrides]
+        kind = tuple([word.kind for word in words])
+        if (template := self._templates.get(kind)) and template.fits:
+            return template.at([word.number for word in words if word.number is not None])
+        cfg = self._config(overrides)
+        if template is None:
+            if len(self._templates) >= TEMPLATES:
+                self._templates.clear()
+            numbers = [word.key for word in words if word.number is not None]
+            others = {word.key for word in words if word.number is None and not word.chooses}
+            template = self._templates[kind] = Template(cfg, numbers, others)
+            return template.tree, template.tree
+        tree = plain(cfg)
+        return tree, tree
 
     def _overrides(self, trial: Sequence[str]) -> tuple[list[str], list[str]]:
         """What of a trial is swept, and all overrides. What the command line names is fixed."""
         swept = [word for word in trial if word.partition("=")[0] not in self._fixed_keys]
-        as_text = names_as_text(swept, self._folders)
+        as_text = [self._as_text(word) for word in swept]
         return swept, [*as_text, *self._fixed, *self._early_terminate(), *self._neutral]
+
+    def _as_text(self, word: str) -> str:
+        """The word with text in quotes. Which keys take text is looked up once."""
+        if key := number_key(word):
+            if key not in self._takes_text:
+                folders = self._folders
+                self._takes_text[key] = is_group(key, folders) or bool(kinds_of_text(key, folders))
+            if not self._takes_text[key]:
+                return word
+        return names_as_text([word], self._folders)[0]
 
     def _label(self, swept: Sequence[str]) -> str:
         return " ".join(word for word in swept if word.partition("=")[0] not in self._constant)
@@ -203,11 +276,11 @@ class Planner:
             kind = DoesNotFit if isinstance(error, DoesNotFit) else UserError
             raise kind(f"{where}: {message}") from error
 
-    def _check_fit(self, cfg: DictConfig) -> None:
+    def _check_fit(self, cfg: Config, overrides: Sequence[str]) -> None:
         """What only the classes can tell: each pair of miner and objective is asked once."""
-        pair = (cfg.miner._target_, cfg.objective._target_)
+        pair = (cfg["miner"]["_target_"], cfg["objective"]["_target_"])
         if pair not in self._fitting:
-            self._fitting[pair] = build_fitting(cfg)
+            self._fitting[pair] = build_fitting(self._config(overrides))
 
     def _early_terminate(self) -> list[str]:
         rule, metric = self._sweep.early_terminate, self._sweep.metric
@@ -222,16 +295,14 @@ class Planner:
     def _config(self, overrides: Sequence[str]) -> DictConfig:
         cfg = copy.deepcopy(self._composition(self._chosen(overrides)))
         # As Hydra does itself: first the groups, then the values in their order.
-        parsed = [_parse(word) for word in overrides]
-        ConfigLoaderImpl._apply_overrides_to_config(
-            [o for o in parsed if not self._chooses(o)], cfg
-        )
+        words = [self._word(text) for text in overrides]
+        values = [word.override for word in words if not word.chooses]
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
         return cfg
 
     def _chosen(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """The overrides that choose of a group."""
-        parsed = [_parse(word) for word in overrides]
-        return tuple(o.input_line or "" for o in parsed if self._chooses(o))
+        return tuple(text for text in overrides if self._word(text).chooses)
 
     def _composition(self, groups: tuple[str, ...]) -> DictConfig:
         """The composition of these choices; not to be changed."""
@@ -242,18 +313,21 @@ class Planner:
             self._composed[groups] = cfg
         return self._composed[groups]
 
-    def _chooses(self, override: Override) -> bool:
-        """Whether an override chooses of a group, rather than sets a value."""
-        name = override.key_or_group
+    def _word(self, text: str) -> _Word:
+        if text not in self._words:
+            override = parse(text)
+            group = self._is_group(override.key_or_group)
+            chooses = group and not isinstance(override.value(), dict)
+            value = override.value() if number_key(text) and not chooses else None
+            number = value if isinstance(value, int | float) else None
+            self._words[text] = _Word(text, override, chooses, number)
+        return self._words[text]
+
+    def _is_group(self, name: str) -> bool:
         if name not in self._groups:
             options = GlobalHydra.instance().config_loader().get_group_options(name)
             self._groups[name] = bool(options)
-        return self._groups[name] and not isinstance(override.value(), dict)
-
-
-@lru_cache(maxsize=10_000)
-def _parse(word: str) -> Override:
-    return OverridesParser.create().parse_override(word)
+        return self._groups[name]
 
 
 def cores() -> int:

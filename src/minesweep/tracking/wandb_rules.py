@@ -10,9 +10,7 @@ import os
 from functools import lru_cache
 from typing import Any
 
-from omegaconf import DictConfig
-
-from minesweep.config.identity import choice, run_name
+from minesweep.config.identity import Config, choice, run_name
 from minesweep.errors import UserError
 
 LONGEST = 128
@@ -20,21 +18,23 @@ LONGEST = 128
 LONGEST_TAG = 64
 
 
-def check_wandb(cfg: DictConfig) -> None:
+def check_wandb(cfg: Config) -> None:
     """Compares what W&B will be given with what it takes. Empty variables count as unset.
 
     Raises:
         UserError: W&B would refuse the project, a tag, the group, or a variable ``WANDB_...``.
     """
+    options = cfg["logger"].get("wandb")
+    if not options:
+        return
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         if not os.environ[name].strip():
             del os.environ[name]
-    options = cfg.logger.get("wandb")
-    if not options or os.environ.get("WANDB_MODE") == "disabled":
+    if os.environ.get("WANDB_MODE") == "disabled":
         return
     variables = {name: text for name, text in os.environ.items() if name.startswith("WANDB_")}
     _check_variables(tuple(sorted(variables.items())))
-    _check_settings(str(options.project), tuple(map(str, options.tags)))
+    _check_settings(str(options["project"]), tuple(map(str, options["tags"])))
     for what, text in (
         ("study", group(cfg)),
         ("WANDB_RUN_ID", os.environ.get("WANDB_RUN_ID", "")),
@@ -46,16 +46,18 @@ def check_wandb(cfg: DictConfig) -> None:
             )
 
 
-def group(cfg: DictConfig) -> str:
+def group(cfg: Config) -> str:
     """The runs of an arm, which W&B shows together."""
     given = os.environ.get("WANDB_RUN_GROUP")
-    return given or f"{cfg.study}/{run_name(cfg).rsplit('-s', 1)[0]}"
+    return given or f"{cfg['study']}/{run_name(cfg).rsplit('-s', 1)[0]}"
 
 
-def tags(cfg: DictConfig) -> list[str]:
+def tags(cfg: Config) -> list[str]:
     """The tags of a run: its dataset, its model, and those of the user."""
     own = [choice(cfg, "dataset"), choice(cfg, "model")]
-    return list(dict.fromkeys([*(tag[:LONGEST_TAG] for tag in own), *cfg.logger.wandb.tags]))
+    return list(
+        dict.fromkeys([*(tag[:LONGEST_TAG] for tag in own), *cfg["logger"]["wandb"]["tags"]])
+    )
 
 
 @lru_cache

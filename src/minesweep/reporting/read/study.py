@@ -126,7 +126,7 @@ class _Run:
         return isinstance(node, dict) and isinstance(node.get("_target_"), str)
 
     def choice(self, group: str) -> str:
-        return choice(self.config, group)  # type: ignore[arg-type]
+        return choice(self.config, group)
 
     def value(self, column: str) -> Any:
         """The value in a column of the table: of a group, what was chosen in it."""

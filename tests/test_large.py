@@ -1,0 +1,151 @@
+"""Thousands of trials: what is done once a sweep stays that, and what is done once a trial too."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from sweeping import plan_of, write_sweep
+
+from minesweep.config.compose import compose
+from minesweep.config.identity import run_folder
+from minesweep.config.overrides import parse
+from minesweep.config.places import CONF
+from minesweep.sweeps.plan import Planner, Trial
+from minesweep.sweeps.spec import read
+from minesweep.sweeps.trials import trials
+
+pytest_plugins = ["sweep_fixtures"]
+
+OPENED: list[Counter[str] | None] = [None]
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and OPENED[0] is not None:
+        OPENED[0][str(arguments[0])] += 1
+
+
+sys.addaudithook(_note)
+
+
+@pytest.fixture
+def opened() -> Iterator[Counter[str]]:
+    """Which files this process opens, and how often."""
+    OPENED[0] = Counter()
+    yield OPENED[0]
+    OPENED[0] = None
+
+
+@pytest.fixture
+def containers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often a configuration of OmegaConf's is turned into plain values."""
+    count, own = [0], OmegaConf.to_container
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        count[0] += 1
+        return own(*arguments, **options)
+
+    monkeypatch.setattr(OmegaConf, "to_container", counted)
+    return count
+
+
+@pytest.fixture
+def plan(runs: Path) -> Iterator[Callable[[Path], list[Trial]]]:
+    """The trials of a sweep file, of which none is run."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("train", [], RunMode.MULTIRUN)
+
+        def planned(path: Path) -> list[Trial]:
+            read_file = read(path)
+            planner = Planner(
+                read_file, lambda words: loader.load_sweep_config(master, list(words))
+            )
+            return planner.plan(trials(read_file))
+
+        yield planned
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("seed=0", "seed=-3", "miner.k=12", "optimizer.lr=1e-05", "optimizer.lr=2.5e+3"),
+        *("a_b.c1=0.125", "a=-0", "a=-0.0", "a=1e400", "a=1e05", "a=00", "a=1_000", "a=.5", "a=5."),
+        *("a=+1", "a=1.5.2", "a= 1", "a=1 ", "a=inf", "a.0=1", "a-b=1", "+a=1", "a/b=1", "a@b=1"),
+        *("a=true", "a=null", "a=1,2", "a=[1]", "a='1'", "a=", "a=1e", "a=0x1", "a=\u0661"),
+    ],
+)
+def test_a_number_is_read_as_hydra_reads_it(word: str) -> None:
+    def told(read: Callable[[str], Any]) -> str:
+        try:
+            override = read(word)
+        except Exception as error:
+            return type(error).__name__
+        return repr((override.type, override.key_or_group, override.value(), override.input_line))
+
+    assert told(parse) == told(OverridesParser.create().parse_override)
+
+
+def test_trials_that_differ_in_numbers_are_what_hydra_composes(plan: Any, tmp_path: Path) -> None:
+    """Also where another value follows from a number, and where two overrides meet."""
+    axes = {
+        "miner": {"values": ["ohem", "random_k"]},
+        "seed": {"values": [0, 1, 5]},
+        "optimizer.lr": {"values": [0.1, 1, 1e-5]},
+        "miner.k": {"values": [8, 16]},
+        "trainer.batch_size": {"values": [32, 64]},
+        "dataset.limit": {"value": "${trainer.batch_size}"},
+    }
+    path = write_sweep(tmp_path, axes)
+    planned, written = plan(path), plan_of(path)
+    assert len({trial.folder for trial in planned}) == len(written) == 72
+    for trial, words in list(zip(planned, written, strict=True))[::7]:
+        assert run_folder(compose(words)) == trial.folder
+
+
+def test_a_resolver_that_may_read_any_key_is_asked_for_every_trial(
+    plan: Any, tmp_path: Path
+) -> None:
+    OmegaConf.register_new_resolver(
+        "of_seed", lambda *, _root_: 32 + _root_.seed, use_cache=False, replace=True
+    )
+    try:
+        path = write_sweep(tmp_path, {"trainer.batch_size": {"value": "${of_seed:}"}})
+        names = [trial.folder.name.split("-")[1] for trial in plan(path)]
+    finally:
+        OmegaConf.clear_resolver("of_seed")
+    assert names == ["n32", "n33", "n34"]
+
+
+def test_only_the_choices_of_groups_are_composed(
+    plan: Any, tmp_path: Path, containers: list[int]
+) -> None:
+    taken = []
+    for seeds in (5, 300):
+        axes = {"miner": {"values": ["ohem", "random_k"]}, "seed": {"values": list(range(seeds))}}
+        containers[0] = 0
+        assert len(plan(write_sweep(tmp_path, axes))) == 2 * seeds
+        taken.append(containers[0])
+    assert taken[0] == taken[1]
+
+
+def test_of_a_finished_trial_the_status_is_read_once(
+    sweep: Any, runs: Path, tmp_path: Path, opened: Counter[str]
+) -> None:
+    path = write_sweep(tmp_path, {"seed": {"values": list(range(20, 26))}})
+    folders = [trial.folder for trial in sweep(path)]
+    for options in ({"check": True}, {}):
+        opened.clear()
+        sweep(path, **options)
+        found = {name: count for name, count in opened.items() if name.startswith(str(runs))}
+        wanted = ["status.json"] if options else ["status.json", "summary.json"]
+        assert {str(folder / name): 1 for folder in folders for name in wanted} == found
