@@ -26,6 +26,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=int, default=1, help="trials at a time; they share the cores"
     )
+    parser.add_argument(
+        "--worker",
+        action="store_true",
+        help="be one of several that share the runs' folder, on any machines: take trials that "
+        "nobody is at, print no report",
+    )
     parser.add_argument("--count", type=int, help="at most so many trials (instead of run_cap)")
     parser.add_argument("--retries", type=int, default=1, help="further tries of a failed trial")
     parser.add_argument("--seed", type=int, default=0, help="of a random or bayes search")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -10,8 +9,6 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,16 +19,7 @@ from minesweep.dashboard import scan as scanning
 from minesweep.dashboard.index import duration, render, write_index
 from minesweep.dashboard.scan import RunLine, scan
 from minesweep.errors import UserError
-from minesweep.training.folder import RunFolder, is_locked, lock_file
-
-
-@contextmanager
-def held(run: Path) -> Iterator[None]:
-    """As a process at work on the run would hold it."""
-    lock_file(run).parent.mkdir(exist_ok=True)
-    with lock_file(run).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+from minesweep.training.folder import RunFolder, is_locked
 
 
 def line(runs: Path, name: str) -> RunLine:
@@ -47,7 +35,7 @@ def test_a_run_of_each_kind(tmp_path: Path) -> None:
     timing = [{"step": s, "elapsed": s * 0.5} for s in range(1, 41)]
     (live / "timing.jsonl").write_text("".join(json.dumps(row) + "\n" for row in timing))
     write_run(study, config(), name="killed", state="running", steps=20)
-    with held(live):
+    with RunFolder(live).lock():
         states = {run.name: run.state for run in scan(tmp_path).runs}
         page = write_index(tmp_path).read_text()
         found = line(tmp_path, "live")
@@ -59,12 +47,12 @@ def test_a_run_of_each_kind(tmp_path: Path) -> None:
     for text in ("NotFinite: the loss is nan", "its process is gone", "30 s", "93.00 %", "91.00 %"):
         assert text in page
     assert "4 runs in 1 study: 1 running, 1 failed, 1 stopped, 1 finished." in page
-    assert line(tmp_path, "live").state == "stopped", "its lock is free now"
+    assert line(tmp_path, "live").state == "stopped", "its lease is given back"
 
 
 def test_asking_for_a_lock_disturbs_nobody(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "nk" / "run")
-    assert not is_locked(run.path), "there is no lock file yet"
+    assert not is_locked(run.path), "there is no claim yet"
     with run.lock():
         assert is_locked(run.path)
         assert is_locked(run.path)
@@ -190,7 +178,7 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     run = write_run(tmp_path / "nk", config(), name="s0", state="running")
     status = {"state": "running", "step": "x", "max_steps": -1, "seconds": 1e999, "monitor": [1]}
     (run / "status.json").write_text(json.dumps(status))
-    with held(run):
+    with RunFolder(run).lock():
         found = line(tmp_path, "s0")
         assert (found.step, found.steps, found.seconds, found.left) == (100, None, None, None)
         render(scan(tmp_path))

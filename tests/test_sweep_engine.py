@@ -49,6 +49,23 @@ def test_a_failing_trial_is_tried_again_and_stops_nobody(
     assert "[2/3]" in printed
 
 
+def test_the_tries_of_other_workers_count(sweep: Any, runs: Path, tmp_path: Path) -> None:
+    """While this one tries a trial for the first time, others fail with it twice."""
+
+    def task(cfg: DictConfig) -> None:
+        if cfg.seed == 7:
+            RunFolder(run_folder(cfg)).set_status(failures=2)
+        pretend(cfg)
+
+    path = write_sweep(tmp_path, {"seed": {"values": [7, 0]}})
+    with pytest.raises(UserError, match="1 of 2 trials failed"):
+        sweep(path, task=task, worker=True)
+    assert calls(runs) == {"ohem-n64-k48-s7": 1, "ohem-n64-k48-s0": 1}
+    with pytest.raises(UserError, match="1 of 2 trials failed"):
+        sweep(path, worker=True, retries=0)
+    assert calls(runs)["ohem-n64-k48-s7"] == 2, "the same command tries it again"
+
+
 def test_check_runs_nothing_and_tells_the_plan(
     sweep: Any, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

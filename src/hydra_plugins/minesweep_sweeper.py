@@ -28,6 +28,7 @@ class MinesweepSweeperConf:
     retries: int = 1
     seed: int = 0
     jobs: int = 1
+    worker: bool = False
     until_sure: bool = False
     care: float | None = None
     max_seeds: int | None = None

@@ -44,6 +44,7 @@ NEUTRAL = (
     "trainer.device",
     "trainer.progress",
     "trainer.profile",
+    "trainer.stale_after",
     "trainer.threads",
 )
 """Keys that cannot change what is computed. ``logger.every`` and ``logger.histogram_every`` are

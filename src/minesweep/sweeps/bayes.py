@@ -12,15 +12,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from filelock import FileLock
-
 from minesweep.errors import UserError
+from minesweep.lease import held
 from minesweep.sweeps.parameters import Parameter, write
 from minesweep.sweeps.plan import Planner, Trial, study_folders
 from minesweep.sweeps.runner import Options, Runner
 from minesweep.sweeps.spec import Sweep
 from minesweep.sweeps.trials import choices, limit, random_trial
-from minesweep.training.folder import read_json
+from minesweep.training.folder import lease_folder, read_json
 
 PROBES = 20
 """How many random points of a search are composed before it starts."""
@@ -87,8 +86,7 @@ class Search:
         return [json.loads(line) for line in whole.splitlines()][: self.total]
 
     def _suggest(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._file}.lock"):
+        with held(lease_folder(self._file)):
             earlier = self._suggestions()
             self._plan(earlier)
             new = self._ask(earlier, min(self._jobs, self.total - len(earlier)))

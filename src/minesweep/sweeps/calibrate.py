@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
@@ -30,8 +29,9 @@ from minesweep.config.checks import check
 from minesweep.config.equal_cost import FILE, arm_key, wants_equal_cost
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
+from minesweep.lease import held
 from minesweep.sweeps.cells import Cells
-from minesweep.training.folder import RunFolder, now, read_json
+from minesweep.training.folder import RunFolder, lease_folder, now, read_json
 from minesweep.training.loop import Trainer
 from minesweep.training.run import choose_device, load_data
 
@@ -56,8 +56,7 @@ def calibrate(cells: Cells, console: Console) -> None:
     if not any(map(wants_equal_cost, cells.configs.values())):
         return
     path = cells.folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / ".locks" / f"{FILE}.lock"):
+    with held(lease_folder(path)):
         stored = read_json(path).get("calibration")
         if isinstance(stored, dict):
             _check_stored(cells, stored, path)

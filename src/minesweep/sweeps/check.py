@@ -34,13 +34,27 @@ def announce(
     if left:
         console.print(estimate(planned, finished, left, options.jobs))
     if options.check:
-        lines = [
-            f"  {trial.folder.name}  {trial.status.get('state', 'to do'):11}  {trial.label}"
-            for trial in planned
-        ]
+        lines = []
+        for trial in planned:
+            state, who = standing(trial)
+            lines.append(f"  {trial.folder.name}  {state:11}  {trial.label}{who}")
         if lines:  # at once: thousands of calls of rich take seconds
             console.print("\n".join(lines))
         console.print("nothing was run")
+
+
+def standing(trial: Trial) -> tuple[str, str]:
+    """The state of a trial, and in words which process is at it or died at it."""
+    state = trial.status.get("state", "to do")
+    worker = trial.worker if state != "finished" else None
+    if worker is not None and worker.alive:
+        return "running", f"  ({worker.host}, process {worker.pid})"
+    if state != "running":
+        return state, ""
+    if worker is None:
+        return "stopped", ""
+    silent = duration(worker.silent)
+    return "stopped", f"  ({worker.host}, process {worker.pid} is dead: no sign for {silent})"
 
 
 def estimate(planned: Sequence[Trial], finished: Sequence[Trial], left: int, jobs: int) -> str:

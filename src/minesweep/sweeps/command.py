@@ -47,6 +47,11 @@ def command(options: argparse.Namespace) -> list[str]:
         if value is not None and value < least:
             raise UserError(f"--{name} {value} must be at least {least}")
     _check_until_sure(options)
+    if options.worker and options.launcher != "basic":
+        raise UserError(
+            f"--worker computes its trials itself: start several, or drop it and take "
+            f"--launcher {options.launcher}"
+        )
     if options.jobs > 1 and options.launcher == "basic":
         raise UserError("--jobs needs a launcher of several processes: add --launcher joblib")
     for word in options.overrides:
@@ -71,6 +76,7 @@ def command(options: argparse.Namespace) -> list[str]:
         f"hydra.sweeper.retries={options.retries}",
         f"hydra.sweeper.seed={options.seed}",
         f"hydra.sweeper.jobs={options.jobs}",
+        f"hydra.sweeper.worker={options.worker}",
         f"hydra.sweeper.until_sure={options.until_sure}",
         f"hydra.sweeper.care={_or_null(options.care)}",
         f"hydra.sweeper.max_seeds={_or_null(options.max_seeds)}",

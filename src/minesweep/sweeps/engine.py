@@ -2,7 +2,7 @@
 
 Nothing is stored: which trials there are follows from the file, and how far each is from its
 run folder. So a kill loses no finished trial, the same command goes on, and several processes
-can work on one file: the lock of a run says who computes it.
+can work on one file, on one machine or many: the lease of a run says who computes it.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def run_sweep(
         else:
             runner.run(planned)
     closing = search.closing() if isinstance(search, UntilSure) else []
+    if not options.worker:
+        _report(planned, console)
     return _conclude(sweep, planned, runner, console, closing)
 
 
@@ -128,6 +130,23 @@ def _say_how_to_go_on(
         raise
 
 
+def _report(planned: Sequence[Trial], console: Console) -> None:
+    """Prints and writes the reports of the studies that have a finished trial."""
+    from minesweep.dashboard.headline import send_headline
+    from minesweep.reporting.analyse.report import analyse
+    from minesweep.reporting.show.tables import print_report
+    from minesweep.reporting.show.write import write
+
+    for folder in study_folders([trial for trial in planned if trial.finished]):
+        try:
+            report = analyse(folder)
+            print_report(report, write(report))
+            if line := send_headline(report):
+                console.print(line)
+        except UserError as error:
+            console.print(f"no report of {folder}: {error}")
+
+
 def _conclude(
     sweep: Sweep,
     planned: Sequence[Trial],
@@ -135,22 +154,7 @@ def _conclude(
     console: Console,
     closing: Sequence[str],
 ) -> list[Trial]:
-    """Prints the report and the closing lines, then fails where trials did."""
-    finished = [trial for trial in planned if trial.finished]
-    if finished:
-        from minesweep.dashboard.headline import send_headline
-        from minesweep.reporting.analyse.report import analyse
-        from minesweep.reporting.show.tables import print_report
-        from minesweep.reporting.show.write import write
-
-        for folder in study_folders(planned):
-            try:
-                report = analyse(folder)
-                print_report(report, write(report))
-                if line := send_headline(report):
-                    console.print(line)
-            except UserError as error:
-                console.print(f"no report of {folder}: {error}")
+    """Prints the closing lines, then fails where trials did."""
     for line in closing:
         console.print(line)
     failed = [trial for trial in planned if trial.folder in runner.reasons]
@@ -161,4 +165,4 @@ def _conclude(
             f"{sweep.path}: {len(failed)} of {len(planned)} trials failed; "
             "the same command tries them again"
         )
-    return finished
+    return [trial for trial in planned if trial.finished]

@@ -27,10 +27,11 @@ from minesweep.config.overrides import is_group, kinds_of_text, names_as_text, n
 from minesweep.config.places import own_folders
 from minesweep.config.schema import schema
 from minesweep.errors import UserError
+from minesweep.lease import STALE_SECONDS, Holder
 from minesweep.sweeps.spec import Sweep
 from minesweep.sweeps.template import Template
 from minesweep.tracking.wandb_rules import check_wandb
-from minesweep.training.folder import RunBusy, RunFolder, read_json
+from minesweep.training.folder import RunFolder, is_locked, read_json, worker
 
 if TYPE_CHECKING:
     from minesweep.objectives.base import Objective
@@ -50,12 +51,14 @@ class Trial:
         folder: Where the run lies. Its name holds a hash of what it computes.
         label: The swept keys and their values, for a person.
         max_steps: How long it will be, where the configuration alone says so.
+        stale_after: Seconds after which a silent process on another machine counts as dead.
     """
 
     overrides: tuple[str, ...]
     folder: Path
     label: str
     max_steps: int | None = None
+    stale_after: float = STALE_SECONDS
     _last: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -77,12 +80,13 @@ class Trial:
 
     @property
     def busy(self) -> bool:
-        """Whether a process is at work on it: the kernel knows, also after a kill."""
-        try:
-            with RunFolder(self.folder).lock():
-                return False
-        except RunBusy:
-            return True
+        """Whether a process is at work on it."""
+        return is_locked(self.folder, self.stale_after)
+
+    @property
+    def worker(self) -> Holder | None:
+        """The process that is at work on it, or died at it."""
+        return worker(self.folder, self.stale_after)
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ class Planner:
 
     def command(self, trial: Trial) -> list[str]:
         """The words that train a trial by itself: a program and overrides, but for the seed."""
-        own = {"study", "seed", "trainer.progress", "trainer.threads"}
+        own = {"study", "seed", "trainer.progress", "trainer.stale_after", "trainer.threads"}
         words = [word for word in trial.overrides if parse(word).key_or_group not in own]
         own_folder = ["--config-dir", self._folders[0]] if self._folders else []
         return [*self._sweep.started(), *own_folder, *words]
@@ -224,7 +228,8 @@ class Planner:
             self._check_fit(cfg, overrides)
             check_arguments(changed)
             folder = run_folder(cfg)
-        return Trial(tuple(overrides), folder, self._label(swept), cfg["trainer"]["max_steps"])
+        label, trainer = self._label(swept), cfg["trainer"]
+        return Trial(tuple(overrides), folder, label, trainer["max_steps"], trainer["stale_after"])
 
     def _values(self, overrides: Sequence[str]) -> tuple[Config, Config]:
         """The plain configuration of a trial, and what of it no trial before had checked."""

@@ -20,6 +20,8 @@ from minesweep.sweeps.plan import Trial
 from minesweep.training.folder import RunBusy
 
 Launch = Callable[..., Sequence[JobReturn]]
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.5, 8.0
+"""Between two looks whether other processes are done: at first, and in the long run."""
 GRACE_SECONDS, STOP_SECONDS = 2.0, 30.0
 """How long trials in other processes may take to stop: of themselves, and when they are told."""
 
@@ -34,6 +36,7 @@ class Options:
     retries: int = 1
     seed: int = 0
     jobs: int = 1
+    worker: bool = False
     until_sure: bool = False
     care: float | None = None
     max_seeds: int | None = None
@@ -53,6 +56,7 @@ class Runner:
     def __init__(self, launch: Launch, launcher: str, options: Options) -> None:
         self._launch, self._launcher, self._options = launch, launcher, options
         self._tries: Counter[Path] = Counter()
+        self._failed_before: dict[Path, int] = {}
         self._jobs_launched = 0
         self._current: Sequence[Trial] = ()
         self.reasons: dict[Path, str] = {}
@@ -65,17 +69,31 @@ class Runner:
             trials: What to run.
             wait: Whether to wait for those others; else they are left to them.
         """
-        while pending := [t for t in trials if not t.finished and t.folder not in self.reasons]:
+        while pending := [trial for trial in trials if self._is_pending(trial)]:
             busy = []
             for chunk in self._chunks(pending):
-                # Another process may have finished some since the round began.
-                if waiting := [trial for trial in chunk if not trial.finished]:
-                    busy += self._run_chunk(waiting)
+                # Another process may have finished some, or be at them, since the round began.
+                waiting = [trial for trial in chunk if self._is_pending(trial)]
+                taken = [trial for trial in waiting if trial.busy]
+                busy += taken
+                if free := [trial for trial in waiting if trial not in taken]:
+                    busy += self._run_chunk(free)
             if busy and not wait:
                 return
             if len(busy) == len(pending):
-                while all(trial.busy and not trial.finished for trial in busy):
-                    time.sleep(0.5)
+                _wait_for_one(busy)
+
+    def _is_pending(self, trial: Trial) -> bool:
+        """Whether a trial is neither finished nor failed for good, here or in another process."""
+        status = trial.status
+        if status.get("state") == "finished" or trial.folder in self.reasons:
+            return False
+        failures = int(status.get("failures") or 0)
+        before = self._failed_before.setdefault(trial.folder, failures)
+        if status.get("state") == "failed" and failures - before > self._options.retries:
+            self.reasons[trial.folder] = " ".join(str(status.get("reason")).split())
+            return False
+        return True
 
     def _chunks(self, trials: Sequence[Trial]) -> Iterator[Sequence[Trial]]:
         """What is launched at a time. In process one by one, so that little is asked for twice;
@@ -164,6 +182,14 @@ def _submitit_errors() -> tuple[type[Exception], ...]:
     except ImportError:
         return ()
     return FailedJobError, UncompletedJobError
+
+
+def _wait_for_one(trials: Sequence[Trial]) -> None:
+    """Waits until one of these, at which other processes are, is finished or free."""
+    pause = POLL_SECONDS
+    while all(trial.busy and not trial.finished for trial in trials):
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_POLL_SECONDS)
 
 
 def _wait_for(trials: Sequence[Trial], seconds: float) -> list[Trial]:

@@ -15,11 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from rich.console import Console
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
+from minesweep.lease import held
 from minesweep.reporting.analyse.declared import FILE, Design, read_design
 from minesweep.reporting.analyse.settings import Settings, read_given
 from minesweep.statistics.sequential import Decision, Rule, decide, looks_up_to
@@ -29,7 +29,7 @@ from minesweep.sweeps.plan import Planner, Trial
 from minesweep.sweeps.progress import duration
 from minesweep.sweeps.runner import Options, Runner
 from minesweep.sweeps.spec import Sweep
-from minesweep.training.folder import read_json
+from minesweep.training.folder import lease_folder, read_json
 from minesweep.units import PERCENT, lower_is_better, unit
 
 CARE = 0.5
@@ -151,9 +151,7 @@ class UntilSure:
         if self._options.check:
             return read_design(folder) or wish
         wish = replace(wish, commands=self._commands(wish.seeds[0]))
-        lock = folder / ".locks" / f"{FILE}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with held(lease_folder(folder / FILE)):
             declared = read_design(folder)
             self._check_declared(declared, wish, folder)
             if declared is None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from minesweep.errors import UserError
 from minesweep.files import NO_ROOM, overwrite, remove_parts, write_atomically
+from minesweep.lease import STALE_SECONDS, Holder, Lease, holder
 from minesweep.training.signals import Interrupted
 
 
@@ -23,38 +22,53 @@ class RunBusy(UserError):
 
 
 class RunFolder:
-    """``runs/<study>/<name>-<hash>/``."""
+    """``runs/<study>/<name>-<hash>/``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The folder.
+        stale_after: Seconds after which a silent process on another machine counts as dead.
+    """
+
+    def __init__(self, path: Path, stale_after: float = STALE_SECONDS) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self._lease = Lease(lease_folder(path), stale_after)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run for this process.
 
-        The kernel holds the lock, so a kill frees it. It is on a file beside the folder, so
-        ``resume=never`` can move the folder meanwhile.
+        The lease lies beside the folder, so ``resume=never`` can move the folder meanwhile.
 
         Raises:
             RunBusy: Another process holds it.
             UserError: The folder of runs cannot be written.
         """
-        lock = FileLock(lock_file(self.path), timeout=0)
         try:
-            lock_file(self.path).parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise RunBusy(f"{self.path} is being computed by another process") from None
+            acquired = self._lease.acquire()
         except OSError as error:
             raise UserError(
                 f"{error.filename or self.path} cannot be written ({error.strerror}): "
                 "paths.runs_dir names another folder"
             ) from error
+        if not acquired:
+            raise RunBusy(f"{self.path} is being computed by another process")
         try:
             yield
         finally:
-            lock.release()
+            self._lease.release()
+
+    def check_held(self) -> None:
+        """To be called before each writing: a process that slept may have been taken for dead.
+
+        Raises:
+            RunBusy: Another process has taken the run over.
+        """
+        if self._lease.lost():
+            raise RunBusy(
+                f"{self.path} is being computed by another process, which took this one for dead: "
+                "it gave no sign for too long (trainer.stale_after)"
+            )
 
     def prepare(self, cfg: DictConfig) -> None:
         """Makes the folder and writes the configuration into it."""
@@ -104,6 +118,8 @@ class RunFolder:
         except Interrupted as signal:
             self._end(state="interrupted", reason=f"signal {signal.number}")
             raise
+        except RunBusy:
+            raise  # the folder is another process'
         except BaseException as error:
             told = error
             if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -116,7 +132,8 @@ class RunFolder:
                     f"{error.filename} cannot be read or written ({error.strerror}): move it away, "
                     "or take resume=never to begin again"
                 )
-            self._end(state="failed", reason=f"{type(told).__name__}: {told}")
+            failures = int(self.status.get("failures") or 0) + 1
+            self._end(state="failed", reason=f"{type(told).__name__}: {told}", failures=failures)
             if told is error:
                 raise
             raise told from error
@@ -137,31 +154,20 @@ class RunFolder:
         return summary if self.status.get("state") == "finished" and summary else None
 
 
-def lock_file(run: Path) -> Path:
-    """The file that a process locks while it works on ``run``."""
-    return run.parent / ".locks" / f"{run.name}.lock"
+def lease_folder(run: Path) -> Path:
+    """Where the claims of the processes that work on ``run`` lie."""
+    return run.parent / ".locks" / run.name
 
 
-def is_locked(run: Path) -> bool:
-    """Whether a process is working on the run in this folder.
+def worker(run: Path, stale_after: float = STALE_SECONDS) -> Holder | None:
+    """The process that works on the run in this folder, or died at it; None for neither."""
+    return holder(lease_folder(run), stale_after)
 
-    Takes a shared lock and gives it back at once. That disturbs no process.
-    """
-    import fcntl
 
-    try:
-        descriptor = os.open(lock_file(run), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)  # which also gives the lock back
-    return False
+def is_locked(run: Path, stale_after: float = STALE_SECONDS) -> bool:
+    """Whether a process is working on the run in this folder. Disturbs no process."""
+    found = worker(run, stale_after)
+    return found is not None and found.alive
 
 
 def now() -> str:

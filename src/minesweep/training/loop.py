@@ -245,6 +245,7 @@ class Trainer:
         if histograms_due:
             told = self.miner.distributions(step - 1)
             row |= histograms(outcome, contract.tensors("distributions()", told, self.miner))
+        self.folder.check_held()
         tracker.log(row, self.miner.clocks())
         display.update(row)
         if histograms_due and logger.mined:
@@ -324,6 +325,7 @@ class Trainer:
     def _save_checkpoint(self, tracker: Tracker) -> None:
         random = parallel.all_gather_objects(global_state())
         if parallel.is_first():
+            self.folder.check_held()
             state = self.state(tracker.offsets, tracker.elapsed, random)
             checkpoint.save_step(state, self.folder.checkpoints)
             self.folder.set_status(step=self.step, best=self.best, seconds=tracker.elapsed)

@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 def _lead(cfg: DictConfig, dataset: Any) -> dict[str, Any]:
     """What the first process does: all that is written, and its share of the training."""
-    folder = RunFolder(run_folder(cfg))
+    folder = RunFolder(run_folder(cfg), cfg.trainer.stale_after)
     with ExitStack() as held:
         try:
             held.enter_context(folder.lock())
@@ -154,6 +154,7 @@ def _train(cfg: DictConfig, data: Data, folder: RunFolder) -> dict[str, Any]:
         with Signals() as signals:
             trainer.fit(tracker, display, signals)
         summary = parallel.broadcast_from_first(trainer.summary())
+        folder.check_held()
         write_atomically(folder.path / "summary.json", json.dumps(summary, indent=1) + "\n")
     except BaseException as error:
         if isinstance(error, Interrupted):
