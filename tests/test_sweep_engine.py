@@ -54,7 +54,9 @@ def test_the_tries_of_other_workers_count(sweep: Any, runs: Path, tmp_path: Path
 
     def task(cfg: DictConfig) -> None:
         if cfg.seed == 7:
-            RunFolder(run_folder(cfg)).set_status(failures=2)
+            folder = RunFolder(run_folder(cfg))
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.set_status(failures=2)
         pretend(cfg)
 
     path = write_sweep(tmp_path, {"seed": {"values": [7, 0]}})
