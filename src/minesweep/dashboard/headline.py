@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
+from minesweep.lease import held
 from minesweep.tracking.reading import UnreadableError, read_json
 from minesweep.tracking.wandb_rules import LONGEST
 from minesweep.tracking.wandb_run import FILE, WandbRun, has_key, keep, kept, mode
@@ -48,7 +47,7 @@ def send_headline(report: Report) -> str:
     ).most_common(1)[0]
     folder, said = report.study.folder / FOLDER, summary(report)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".wandb.lock"):
+    with held(folder / ".locks" / "headline"):
         if kept(folder).get("sent") == said:
             return ""
         name = report.study.name
