@@ -31,7 +31,7 @@ from minesweep.lease import STALE_SECONDS, Holder
 from minesweep.sweeps.spec import Sweep
 from minesweep.sweeps.template import Template
 from minesweep.tracking.wandb_rules import check_wandb
-from minesweep.training.folder import RunFolder, is_locked, read_json, worker
+from minesweep.training.folder import is_locked, read_json, worker
 
 if TYPE_CHECKING:
     from minesweep.objectives.base import Objective
