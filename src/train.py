@@ -11,9 +11,10 @@ import hydra
 from omegaconf import DictConfig
 
 from minesweep.config.entry import clear_errors, clear_job_errors, prepare_arguments
+from minesweep.config.places import VERSION_BASE
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@hydra.main(config_path="../conf", config_name="train", **VERSION_BASE)
 def main(cfg: DictConfig) -> dict[str, Any]:
     # Imported here: --help, --cfg job and a wrong key must answer at once.
     from minesweep.training.run import run

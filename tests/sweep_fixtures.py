@@ -17,7 +17,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from sweeping import ROOT, pretend
 
-from minesweep.config.compose import CONF
+from minesweep.config.places import CONF, VERSION_BASE
 from minesweep.sweeps.engine import run_sweep
 from minesweep.sweeps.plan import Trial
 from minesweep.sweeps.runner import Options
@@ -50,7 +50,7 @@ def sweep(runs: Path, no_report: None) -> Iterator[Callable[..., list[Trial]]]:
         hydra: tuple[str, ...] = (),
         **options: Any,
     ) -> list[Trial]:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), **VERSION_BASE):
             loader = GlobalHydra.instance().config_loader()
             words = [
                 "hydra/hydra_logging=none",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+import hydra.utils
 from hydra._internal.utils import _locate  # get_object also prints what it does not find
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -21,6 +22,11 @@ from minesweep.config.places import own_folders
 from minesweep.errors import UserError
 from minesweep.words import nearest
 
+# Hydra 1.4 wants to be told which classes a configuration may name: any, as it is the user's own.
+_ANY = getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS", None)
+TRUSTED = {} if _ANY is None else {"_execution_whitelist_": _ANY}
+"""What ``instantiate`` is told beside the node."""
+
 
 def build(cfg: DictConfig, group: str, /, **arguments: Any) -> Any:
     """Instantiates ``cfg[group]`` with further keyword arguments.
@@ -29,7 +35,7 @@ def build(cfg: DictConfig, group: str, /, **arguments: Any) -> Any:
         UserError: The class cannot be found, or does not take these arguments.
     """
     try:
-        return instantiate(cfg[group], _convert_="all", **arguments)
+        return instantiate(cfg[group], _convert_="all", **TRUSTED, **arguments)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from minesweep.config.identity import choice
 from minesweep.config.overrides import names_as_text
-from minesweep.config.places import CONF
+from minesweep.config.places import CONF, VERSION_BASE
 from minesweep.config.schema import schema
 from minesweep.errors import UserError
 from minesweep.words import nearest
@@ -52,7 +52,7 @@ def _compose(overrides: Sequence[str], config_dir: Path | str | None = None) -> 
         [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     )
     folders = [] if config_dir is None else [config_dir]
-    with _fresh_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with _fresh_hydra(), initialize_config_dir(str(CONF), **VERSION_BASE):
         return hydra_compose("train", [*names_as_text(overrides, folders), *search])
 
 

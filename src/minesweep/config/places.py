@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import omegaconf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -58,6 +60,12 @@ def own_folders() -> list[str]:
     return [s.path for s in sources if s.schema == "file" and s.provider != "main"]
 
 
+# Hydra 1.4 comes with OmegaConf 2.4. Each warns of a word that its predecessor needs.
+_MODERN = tuple(map(int, omegaconf.__version__.split(".")[:2])) >= (2, 4)
+VERSION_BASE: Any = {} if _MODERN else {"version_base": "1.3"}
+"""What Hydra's entries are told beside the folder."""
+
+_register: Any = OmegaConf.register_resolver if _MODERN else OmegaConf.register_new_resolver
 # Registered when this is imported, so that worker processes, which import it too, have it.
-OmegaConf.register_new_resolver("env_folder", env_folder, replace=True)
-OmegaConf.register_new_resolver("command", command, replace=True)
+_register("env_folder", env_folder, replace=True)
+_register("command", command, replace=True)
