@@ -104,32 +104,19 @@ def headline(
     controls = {label for label, values in by_label.items() if values.get("miner") in CONTROLS}
     mining = [a for a in answers if a.baseline in controls and a.arm not in controls]
     counting, subject = mining or list(answers), "Mining" if mining else ""
-    ranks = {answer.arm: _rank(answer, smaller_wins) for answer in counting}
     # Each arm that was also run at its baseline's cost: at equal samples, and at equal cost.
     twins = {a.arm: a for a in counting}
     pairs = [(a, twin) for a in counting if (twin := twins.get(f"{a.arm} {AT_EQUAL_COST}"))]
     if pairs:
-        # The most favourable at both; of equal ones the largest gain at equal samples.
-        ranked = [(ranks[a.arm], ranks[twin.arm][0]) for a, twin in pairs]
-        order = [(rank + of_twin, loss) for (rank, loss), of_twin in ranked]
-        return _two_answers(*pairs[order.index(min(order))], subject, metric)
-    best = min(counting, key=lambda answer: ranks[answer.arm])
+        samples, cost = min(pairs, key=lambda pair: _rank_of_two(pair, smaller_wins))
+        return _two_answers(samples, cost, subject, metric)
+    best = min(counting, key=lambda answer: _rank(answer, smaller_wins))
     spent = prices.get(best.arm, {}).items()
     told = [f"{x:.3g} x the examples {what}" for what, x in spent if abs(x - 1) >= 0.01]
     price = f", for {' and '.join(told)}" if told else ""
     if by_label.get(best.arm, {}).get(EQUAL_COST) is not None:
         price = " at equal cost"
-    counts, seeds = _counts(counting, best.kind), f", {best.n} seed{'s' if best.n != 1 else ''}"
-    gain = unit(metric).interval(best.difference, best.low, best.high)
-    named = gain.replace(" [", f" of {words(metric)} [", 1)
-    first, arm = _told(best, subject, metric)
-    text, over = "", best.other or "its baseline"
-    shorter = ((counts, named, seeds), (counts, gain, seeds), (counts, gain, ""), ("", gain, ""))
-    for counted, gained, of_seeds in shorter:
-        text = f"{first}{counted}: {arm}{gained} over {over}{of_seeds}{price}."
-        if len(text.split()) <= MOST_WORDS:
-            return text
-    return " ".join(text.split()[: MOST_WORDS - 1]) + " ..."
+    return _one_answer(best, subject, metric, _counts(counting, best.kind), price)
 
 
 def _rank(answer: Answer, smaller_wins: bool) -> tuple[int, float]:
@@ -140,6 +127,12 @@ def _rank(answer: Answer, smaller_wins: bool) -> tuple[int, float]:
     return list(TOLD).index(kind), math.inf if math.isnan(gain) else -gain
 
 
+def _rank_of_two(pair: tuple[Answer, Answer], smaller_wins: bool) -> tuple[int, float]:
+    """Orders by both answers; of equal ones by the gain at equal samples."""
+    (samples, loss), (cost, _) = (_rank(answer, smaller_wins) for answer in pair)
+    return samples + cost, loss
+
+
 def _counts(answers: Sequence[Answer], kind: str) -> str:
     """``in 3 of 8 comparisons, costs in 2``; empty for one comparison."""
     if len(answers) == 1:
@@ -147,6 +140,21 @@ def _counts(answers: Sequence[Answer], kind: str) -> str:
     held = Counter(answer.kind for answer in answers)
     told = f" in {held[kind]} of {len(answers)} comparisons"
     return told + (f", costs in {held[COSTS]}" if held[COSTS] and kind != COSTS else "")
+
+
+def _one_answer(best: Answer, subject: str, metric: str, counts: str, price: str) -> str:
+    """``Mining helps in 3 of 8 comparisons: ohem k=64 +1.7 points over random_k, 5 seeds.``"""
+    gain = unit(metric).interval(best.difference, best.low, best.high)
+    named = gain.replace(" [", f" of {words(metric)} [", 1)
+    seeds = f", {best.n} seed{'s' if best.n != 1 else ''}"
+    first, arm = _told(best, subject, metric)
+    text, over = "", best.other or "its baseline"
+    shorter = ((counts, named, seeds), (counts, gain, seeds), (counts, gain, ""), ("", gain, ""))
+    for counted, gained, of_seeds in shorter:
+        text = f"{first}{counted}: {arm}{gained} over {over}{of_seeds}{price}."
+        if len(text.split()) <= MOST_WORDS:
+            return text
+    return " ".join(text.split()[: MOST_WORDS - 1]) + " ..."
 
 
 def _two_answers(samples: Answer, cost: Answer, subject: str, metric: str) -> str:
