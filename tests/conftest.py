@@ -145,6 +145,10 @@ def on_digits(miner: str) -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Every choice of a group, so that a new file is tested without a new test."""
+    """Every choice of a group, so that a new file or arm is tested without a new test."""
+    from minesweep.config.arms import read_arms
+
     folder = ROOT / "conf" / group
-    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
+    files = [str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml")]
+    arms = [f"{f}/{a}" for f in files for a in read_arms(ROOT / "conf", f"{group}/{f}")]
+    return sorted(files + arms)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, choices, reference
 
+from minesweep.config.arms import read_arms
 from minesweep.config.checks import check
 from minesweep.config.compose import compose
 from minesweep.config.identity import identity, run_folder, run_name
 from minesweep.errors import UserError
+from minesweep.sweeps.parameters import write
+from minesweep.sweeps.spec import read
 
 PARTS = ("schedule", "curriculum", "views")  # parts of other choices
 GROUPS = sorted(p.name for p in (ROOT / "conf").iterdir() if p.is_dir() and p.name not in PARTS)
@@ -243,9 +248,6 @@ def test_the_traceback_can_be_had(cli: Callable, monkeypatch: pytest.MonkeyPatch
 
 
 def test_showing_the_configuration_imports_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; sys.argv = ['train.py', '--cfg', 'job']; import runpy\n"
         "try: runpy.run_path('src/train.py', run_name='__main__')\n"
@@ -276,3 +278,78 @@ def test_an_experiment_wins_over_the_miner_and_the_command_line_over_both(tmp_pa
     assert compose(["experiment=mine"], tmp_path).objective._target_ == target + "CrossEntropy"
     chosen = compose(["miner=mine", "objective=cross_entropy"], tmp_path)
     assert chosen.objective._target_ == target + "CrossEntropy"
+
+
+# --- the arms of a study -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        ("nk/n512-k384", "experiment=nk trainer.batch_size=512 miner.k=384"),
+        ("help/ohem-25-cost", "experiment=help/ohem-25 trainer.equal_cost=auto"),
+        (
+            "which/random_k-50",
+            "experiment=help miner=random_k miner.ratio=0.5 trainer.equal_cost=auto",
+        ),
+        ("which/annealed", "miner=closest_negative miner.mask=annealed trainer.equal_cost=auto"),
+        (
+            "lsh_vs_knn/mnist-lsh64-positives",
+            "experiment=lsh_vs_knn miner=lsh miner.n_bits=64 miner.shortlist=1 "
+            "miner.mine=positives miner.positives=1.0 miner.curriculum.most=1.0",
+        ),
+        (
+            "lsh_vs_knn/blobs-knn-negatives",
+            "experiment=lsh_vs_knn/blobs-random miner=knn miner.mine=negatives",
+        ),
+        (
+            "pairs/seed_knn",
+            "experiment=pairs miner=knn curriculum@miner.curriculum=switch miner.mine=positives "
+            "miner.positives=1.0 miner.random_positives=null miner.k=1 miner.refresh=1 "
+            "miner.sample=0",
+        ),
+        ("pixels/focal", "experiment=pixels objective=pixel_focal"),
+    ],
+)
+def test_an_arm_is_what_its_words_are_on_the_command_line(arm: str, words: str) -> None:
+    named, by_hand = compose([f"experiment={arm}"]), compose(words.split())
+    assert named == by_hand
+    assert identity(named) == identity(by_hand)
+
+
+def test_the_command_line_wins_over_an_arm() -> None:
+    cfg = compose(["experiment=help/ohem-25", "miner=random_k", "miner.ratio=0.75", "seed=3"])
+    assert (run_name(cfg), cfg.trainer.count) == ("random_k-n256-k192-s3", "backward")
+
+
+def test_a_wrong_arm_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(UserError, match=r"ohem-5: no such choice; did you mean 'ohem-[57][05]'\?"):
+        compose(["experiment=help/ohem-5"])
+
+
+def test_help_lists_the_arms_of_each_study() -> None:
+    command = [sys.executable, str(ROOT / "src" / "train.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "\nexperiment/noise: all, ohem, ohem_skip, random_k, selective_backprop\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arms: [all]", "arms must be a mapping"),
+        ("arms: {all: ohem}", "arms.all: write what it adds"),
+    ],
+)
+def test_arms_that_are_no_mappings_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_arms(tmp_path, "experiment/mine")
+
+
+def test_a_grid_may_set_several_keys_of_a_node() -> None:
+    sweep = read(ROOT / "sweeps" / "margin.yaml")
+    (forms,) = [p.values for p in sweep.parameters if p.name == "objective"]
+    objectives = [compose(["experiment=margin", write("objective", f)]).objective for f in forms]
+    found = [(objective.distance, objective.normalize) for objective in objectives]
+    assert found == [("euclidean", False), ("euclidean", True), ("cosine", False)]

@@ -20,6 +20,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minesweep.config.arms import read_arms
 from minesweep.config.identity import choice
 from minesweep.config.overrides import names_as_text
 from minesweep.config.places import CONF, VERSION_BASE
@@ -77,7 +78,7 @@ def explain(
         group, _, wrong = error.missing_cfg_file.rpartition("/")
         if not group and error.options is None:
             return _first_line(error)
-        options = sorted(error.options or [])
+        options = sorted(read_arms(CONF, group) or error.options or [])
         guess = nearest(wrong, options) or "."
         if "none" in options and wrong in ("null", "None", "false", "False"):
             guess = f"; for no choice write {group}=none."
