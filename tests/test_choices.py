@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Train, choices, reference
-from test_images import files, folder
+from image_files import files, folder
 
 from minesweep.config.compose import compose
 from minesweep.config.identity import choice

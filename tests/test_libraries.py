@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import Train
+from image_files import folder, picture, sizes
 from PIL import Image
-from test_images import folder, picture, sizes
 from test_mnist_files import idx_bytes
 
 from minesweep.compat import import_torchvision

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_images import archive, load, picture
-from test_odd_images import animals
+from image_files import animals, archive, load, picture
 from test_odd_questions import plain
 from test_tables import X, Y, iris
 
