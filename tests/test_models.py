@@ -211,6 +211,21 @@ def test_timm_errors(changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "what"),
+    [
+        *((name, (4,), "images") for name in ("unet", "pixels", "timm_pixels", "timm")),
+        *((n, (1, 8, 8), "texts") for n in ("bag_of_words", "siamese_lstm", "static_embeddings")),
+    ],
+)
+def test_a_model_refuses_data_of_another_kind(name, shape, what):
+    with pytest.raises(InstantiationException) as caught:
+        built(name, shape)
+    assert isinstance(caught.value.__cause__, UserError)
+    message = f"takes {what}, not data of shape {list(shape)}: choose another model, e.g. model=mlp"
+    assert str(caught.value.__cause__).endswith(message)
+
+
 def test_hydra_keeps_the_cause():
     with pytest.raises(InstantiationException) as caught:
         built("timm", name="resnet81")

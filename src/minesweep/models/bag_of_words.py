@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from minesweep.datasets.text import PADDING, Tokens
 from minesweep.errors import UserError
+from minesweep.models.inputs import check_texts
 
 
 class BagOfWords(nn.Module):
@@ -26,10 +27,7 @@ class BagOfWords(nn.Module):
 
     def __init__(self, width: int = 64, *, input_shape: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        if len(input_shape) != 1:
-            raise UserError(
-                f"model=bag_of_words takes texts, not data of shape {list(input_shape)}"
-            )
+        check_texts("model=bag_of_words", input_shape)
         self.words = nn.Embedding(input_shape[0], width, padding_idx=PADDING)
         self.head = nn.Linear(width, num_classes)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from minesweep.models.inputs import check_images
+
 
 class Pixels(nn.Module):
     """A small copy of the image as its features, and a linear head.
@@ -17,6 +19,9 @@ class Pixels(nn.Module):
         input_shape: ``(channels, height, width)`` of the data.
         num_classes: Not looked at.
 
+    Raises:
+        UserError: The data is no images.
+
     Maps ``[n, channels, height, width]`` to ``[n, dim]``.
     """
 
@@ -24,6 +29,7 @@ class Pixels(nn.Module):
         self, side: int = 16, dim: int = 128, *, input_shape: Sequence[int], num_classes: int
     ) -> None:
         super().__init__()
+        check_images("model=pixels", input_shape)
         self.side = side
         self.head = nn.Linear(input_shape[0] * side**2, dim)
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from minesweep.datasets.text import Tokens
-from minesweep.errors import UserError
+from minesweep.models.inputs import check_texts
 from minesweep.models.lstm import PackedLSTM
 from minesweep.words import check_word
 
@@ -48,11 +48,7 @@ class SiameseLSTM(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 1:
-            raise UserError(
-                "model=siamese_lstm reads sentences, and this dataset has none: choose another "
-                "model, e.g. model=mlp"
-            )
+        check_texts("model=siamese_lstm", input_shape)
         self.mean = check_word("model.mean", mean, MEANS)
         self.embedding = nn.Embedding(input_shape[0], width)
         nn.init.normal_(self.embedding.weight, std=embedding_std)

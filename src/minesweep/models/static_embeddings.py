@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from minesweep.datasets.text import Tokens
 from minesweep.datasets.tokenizers import WORDLLAMA, wordllama_file
 from minesweep.errors import UserError
+from minesweep.models.inputs import check_texts
 
 RANDOM = "random"
 WEIGHTS = ("model.safetensors", "embeddings.safetensors")
@@ -43,11 +44,7 @@ class StaticEmbeddings(nn.Module):
         num_classes: int,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 1:
-            raise UserError(
-                "model=static_embeddings reads texts, and this dataset has none: choose another "
-                "model, e.g. model=mlp"
-            )
+        check_texts("model=static_embeddings", input_shape)
         size = input_shape[0]
         start = torch.randn(size, width) / width**0.5
         weights = start if table == RANDOM else _read(table)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from minesweep.compat import import_timm
 from minesweep.errors import UserError
+from minesweep.models.inputs import check_images
 from minesweep.words import check_word
 
 _STEP = 32  # between the sizes that are tried: the stride of most convolutional nets
@@ -26,6 +27,15 @@ def check_name(name: str) -> None:
     timm = import_timm()
     if not isinstance(name, str) or not timm.is_model(name):
         check_word("model.name", name, timm.list_models())
+
+
+def no_weights(name: str, error: Exception) -> UserError:
+    """What to raise where the weights of a model could not be downloaded."""
+    reason = str(error).strip().splitlines()[0]
+    return UserError(
+        f"model.pretrained=true: no weights of {name} could be had ({reason}); "
+        "take model.pretrained=false, or a machine with a network once"
+    )
 
 
 class Timm(nn.Module):
@@ -63,11 +73,7 @@ class Timm(nn.Module):
     ) -> None:
         super().__init__()
         check_name(name)
-        if len(input_shape) != 3:
-            raise UserError(
-                f"model.name={name} takes images, not data of shape {list(input_shape)}: "
-                "take model=mlp"
-            )
+        check_images(f"model.name={name}", input_shape)
         channels, height, width = input_shape
         self.in_chans = in_chans or channels
         if channels not in (1, self.in_chans):
@@ -128,11 +134,7 @@ class _Architecture:
         except (OSError, RuntimeError) as error:
             if not pretrained:
                 raise
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"model.pretrained=true: no weights of {self.name} could be had ({reason}); "
-                "take model.pretrained=false, or a machine with a network once"
-            ) from error
+            raise no_weights(self.name, error) from error
 
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether images of this size pass, in whole patches and at least 2 x 2 of them.

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from minesweep.compat import import_timm
 from minesweep.errors import UserError
-from minesweep.models.timm import check_name
+from minesweep.models.inputs import check_images
+from minesweep.models.timm import check_name, no_weights
 
 
 class TimmPixels(nn.Module):
@@ -48,10 +49,7 @@ class TimmPixels(nn.Module):
     ) -> None:
         super().__init__()
         check_name(name)
-        if len(input_shape) != 3:
-            raise UserError(
-                f"model=timm_pixels takes images, not data of shape {list(input_shape)}"
-            )
+        check_images("model=timm_pixels", input_shape)
         self.encoder = _encoder(name, pretrained, {"in_chans": input_shape[0], **settings})
         self._check(name, input_shape)
         channels = self.encoder.feature_info.channels()
@@ -99,10 +97,7 @@ def _encoder(name: str, pretrained: bool, settings: dict[str, Any]) -> Any:
     except (TypeError, AttributeError, AssertionError, IndexError) as error:
         raise UserError(f"model.name={name} gives no features here: {error}") from None
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         if not pretrained:
+            reason = str(error).strip().splitlines()[0]
             raise UserError(f"model.name={name} gives no features: {reason}") from None
-        raise UserError(
-            f"model.pretrained=true: no weights of {name} could be had ({reason}); "
-            "take model.pretrained=false, or a machine with a network once"
-        ) from None
+        raise no_weights(name, error) from None

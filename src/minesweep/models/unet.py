@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from minesweep.errors import UserError
+from minesweep.models.inputs import check_images
 
 GROUPS = 8
 
@@ -48,8 +49,7 @@ class UNet(nn.Module):
                 f"model.widths={widths} must be a list of whole numbers of at least 1, "
                 "e.g. [16,32,64]"
             )
-        if len(input_shape) != 3:
-            raise UserError(f"model=unet takes images, not data of shape {list(input_shape)}")
+        check_images("model=unet", input_shape)
         sizes = [input_shape[0], *widths]
         self.down = nn.ModuleList(_Level(a, b) for a, b in itertools.pairwise(sizes))
         upwards = list(itertools.pairwise(reversed(widths)))
