@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional
 
+from minesweep.config.compose import compose
 from minesweep.errors import UserError
 from minesweep.miners.base import Pool
 from minesweep.miners.mochi import Mochi
 from minesweep.miners.queue import Queue
 from minesweep.seeding import uniform
+from minesweep.training.schedules import cosine
 
 B, K, DIM, SEED = 5, 40, 8, 3
 
@@ -260,3 +266,36 @@ def test_memory_does_not_grow_with_the_dimension_times_the_mixes() -> None:
         miner.extend(query, queue, scores, step=0, rows=torch.arange(queries))
     assert Largest.elements < queries * mixed * dim / 3
     assert Largest.elements <= max(2**13 * dim, 6 * queries * mixed)
+
+
+# --- the seed's settings --------------------------------------------------------------------------
+
+
+def test_the_experiment_has_the_defaults_that_the_page_gives_for_each_flag() -> None:
+    page = (ROOT / "docs" / "how-to" / "mochi.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `-")]
+    keys = [match for line in lines for match in re.findall(r"`([a-z]\S*)=(\S+?)`", line)]
+    assert len(lines) == 23
+    cfg = compose(["experiment=mochi/seed"])
+    found = {key: OmegaConf.select(cfg, key) for key, _ in keys}
+    expected = {key: yaml.safe_load(value) for key, value in keys} | {"optimizer.lr": 2e-4}
+    for absent in ("trainer.device", "ckpt_path"):
+        expected.pop(absent, None)
+        found.pop(absent, None)
+    assert found == expected
+    assert cfg.optimizer.lr * cfg.scheduler.warmup_from == pytest.approx(2.5e-7)
+    assert cfg.optimizer.lr * cfg.scheduler.final == pytest.approx(2.5e-6)
+
+
+def test_the_warm_up_begins_at_its_own_rate() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = cosine(optimizer, steps=30, warmup=10, final=0.1, warmup_from=0.5)
+    rates = []
+    for _ in range(31):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[:10] == pytest.approx([1 + (step + 1) / 10 for step in range(10)])
+    assert rates[10] == pytest.approx(2.0)
+    assert rates[20] == pytest.approx(2 * 0.55)
+    assert rates[30] == pytest.approx(0.2)
