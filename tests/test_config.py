@@ -327,6 +327,20 @@ def test_a_wrong_arm_is_told_with_the_nearest_one() -> None:
         compose(["experiment=help/ohem-5"])
 
 
+def test_a_file_of_ones_own_may_name_arms(tmp_path: Path, cli: Callable) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nseed: 7\narms: {half: {miner: random_k, miner.ratio: 0.5}}\n"
+    )
+    by_hand = compose(["seed=7", "miner=random_k", "miner.ratio=0.5"])
+    assert compose(["experiment=mine/half"], tmp_path) == by_hand
+    assert compose(["experiment=mine"], tmp_path) == compose(["seed=7"])
+    own = ("--config-dir", str(tmp_path))
+    shown = cli(*own, "experiment=mine/half", "--cfg", "job", "--package", "miner")
+    assert "ratio: 0.5" in shown.stdout
+    assert "did you mean 'half'?" in cli(*own, "experiment=mine/hal").stderr
+
+
 def test_help_lists_the_arms_of_each_study() -> None:
     command = [sys.executable, str(ROOT / "src" / "train.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)

@@ -173,7 +173,7 @@ def test_the_wheel_holds_what_is_read(wheel: Path) -> None:
         wanted = {f"minesweep/{place}/{path.relative_to(ROOT / folder)}" for path in files}
         assert {name for name in wanted if "__pycache__" not in name} <= names
     assert {f"minesweep/entries/{name}.py" for name in COMMANDS if name != "init"} <= names
-    assert "hydra_plugins/minesweep_sweeper.py" in names
+    assert {f"hydra_plugins/minesweep_{name}.py" for name in ("sweeper", "arms")} <= names
     assert not any("__pycache__" in name or name.startswith("tests") for name in names)
 
 

@@ -5,6 +5,7 @@ adds to ``conf/experiment/help.yaml``, or to the ``experiment`` that the arm its
 Hydra imports this file at each start: nothing heavy here.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,17 @@ class ArmsSource(file_config_source.FileConfigSource):
 
 
 class ArmsSearchPath(SearchPathPlugin):
-    """Reads the project's configuration folder, and no other application's, by ``ArmsSource``."""
+    """Reads the project's configuration folder, and a user's beside it, by ``ArmsSource``.
+
+    Other applications of Hydra are left as they are.
+    """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for place in search_path.get_path():
+        from minesweep.config.overrides import user_folders  # here: it brings the schema
+
+        for place in list(search_path.get_path()):
             path = (place.path or "").removeprefix("file://")
             if place.provider == "main" and Path(path).resolve() == CONF:
                 place.path = f"{ArmsSource.scheme()}://{path}"
+                for folder in user_folders(sys.argv[1:]):
+                    search_path.append("arms", f"{ArmsSource.scheme()}://{folder}")

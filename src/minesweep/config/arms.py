@@ -2,7 +2,7 @@
 
 Each arm says what it adds to the rest of the file, as on the command line:
 ``ohem-25: {miner: ohem, miner.ratio: 0.25}``. The plugin ``hydra_plugins.minesweep_arms`` makes a
-choice of each: ``experiment=help/ohem-25``.
+choice of each, in the project's folder and in a user's own: ``experiment=help/ohem-25``.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None)
 
 def _compose(overrides: Sequence[str], config_dir: Path | str | None = None) -> DictConfig:
     search = (
-        [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+        [] if config_dir is None else [f"hydra.searchpath=[arms://{Path(config_dir).resolve()}]"]
     )
     folders = [] if config_dir is None else [config_dir]
     with _fresh_hydra(), initialize_config_dir(str(CONF), **VERSION_BASE):
@@ -78,7 +78,8 @@ def explain(
         group, _, wrong = error.missing_cfg_file.rpartition("/")
         if not group and error.options is None:
             return _first_line(error)
-        options = sorted(read_arms(CONF, group) or error.options or [])
+        arms = {arm for place in (CONF, config_dir or CONF) for arm in read_arms(place, group)}
+        options = sorted(arms or error.options or [])
         guess = nearest(wrong, options) or "."
         if "none" in options and wrong in ("null", "None", "false", "False"):
             guess = f"; for no choice write {group}=none."
