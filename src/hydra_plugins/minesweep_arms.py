@@ -61,6 +61,8 @@ class ArmsSource(file_config_source.FileConfigSource):
 
     def _as_file(self, study: str, arm: Mapping[str, Any]) -> DictConfig:
         """What a file of the arm's own would hold."""
+        from minesweep.config.overrides import is_group  # here: it brings the schema
+
         parent = f"{GROUP}/{arm[GROUP]}" if GROUP in arm else study
         defaults: list[Any] = [f"/{parent}@_global_"]
         config = OmegaConf.create()
@@ -68,7 +70,7 @@ class ArmsSource(file_config_source.FileConfigSource):
             group = key.partition("@")[0]
             if group == GROUP:
                 continue
-            if isinstance(value, str) and super().is_group(group):
+            if isinstance(value, str) and is_group(group, (self.path,)):
                 defaults.append({f"override /{key}": value})
             else:
                 OmegaConf.update(config, key, value)
