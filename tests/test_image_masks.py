@@ -76,6 +76,75 @@ def test_folders_say_the_splits_and_a_zip_is_read_as_a_folder(tmp_path: Path) ->
     assert torch.equal(zipped.train.labels, data.train.labels)
 
 
+def test_the_layout_of_pascal_voc(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write(tmp_path / "a", names=("JPEGImages", "SegmentationClass"))
+    image, _ = scene(99)
+    Image.fromarray(image).save(folder / "JPEGImages" / "99.png")  # has no mask
+    write(tmp_path / "b", names=("JPEGImages", "SegmentationObject"))
+    (tmp_path / "b" / "SegmentationObject").rename(folder / "SegmentationObject")
+    lists = folder / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (folder / "ImageSets" / "Main").mkdir()
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("05\n06\n")
+    train, val = [f"{n:02}" for n in range(12)], [f"{n:02}" for n in range(12, 17)]
+    for name, keys in {"train": train, "val": val, "trainval": train + val}.items():
+        (lists / f"{name}.txt").write_text("\n".join(keys))
+    with caplog.at_level(logging.WARNING):
+        data = load(folder)
+    assert "left out images without a partner: 1, e.g. JPEGImages/99.png" in caplog.text
+    assert "left out images in no split: 3, e.g. JPEGImages/17.png" in caplog.text
+    # The test is dealt from the training images, a fifth of 12.
+    assert [len(split) for split in (data.train, data.val, data.test)] == [10, 5, 2]
+    wanted = torch.from_numpy(np.stack([scene(int(key))[1] for key in val]))
+    assert torch.equal(data.val.fetch(torch.arange(5)).labels, wanted)
+
+
+def test_the_layout_of_penn_fudan_has_instances(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", names=("PNGImages", "PedMasks"))
+    for path in (folder / "PedMasks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    (folder / "Annotation").mkdir()
+    (folder / "Annotation" / "00.txt").write_text("boxes")
+    data = load(folder, binary=True, class_names=["ground", "person"])
+    batch = data.train.fetch(torch.arange(len(data.train)))
+    assert len(data.train) == 14
+    assert torch.equal(batch.labels.bool(), batch.inputs[:, 0] > 0)
+    with pytest.raises(UserError, match="binary=true makes the classes"):
+        load(folder, binary=True, values=[0, 1])
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_words_of_other_folders(above: bool, tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", names=("Images", "annotations"))
+    for path in [*folder.rglob("*.png")]:
+        part = "training" if int(path.stem) < 14 else "validation"
+        top = path.parent.name
+        target = folder / (f"{part}/{top}" if above else f"{top}/{part}") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    data = load(folder)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [11, 6, 3]
+
+
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "grey and alpha", "16 bits", "32 bits", "float"])
+def test_numbers_in_wider_files_are_read(kind: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "a")
+    for path in (folder / "masks").iterdir():
+        mask = scene(int(path.stem))[1]
+        clear = np.full_like(mask, 255)
+        values, suffix = {
+            "rgb": (np.stack([mask] * 3, 2), ".png"),
+            "rgba": (np.stack([mask] * 3 + [clear], 2), ".png"),
+            "grey and alpha": (np.stack([mask, clear], 2), ".png"),
+            "16 bits": (mask.astype(np.uint16), ".png"),
+            "32 bits": (mask.astype(np.int32), ".tif"),
+            "float": (mask.astype(np.float32), ".tiff"),
+        }[kind]
+        path.unlink()
+        Image.fromarray(values).save(path.with_suffix(suffix))
+    assert torch.equal(load(folder).train.labels, load(write(tmp_path / "b")).train.labels)
+
+
 def test_a_mask_is_cropped_and_flipped_as_its_image(tmp_path: Path) -> None:
     data = load(write(tmp_path / "a"), views=Views(crop_scale=(0.3, 1.0), flip=0.5))
     rows = torch.arange(len(data.train))
@@ -113,8 +182,8 @@ def test_what_has_no_partner_is_left_out_with_a_count(
     with caplog.at_level(logging.INFO):
         data = load(folder)
     assert len(data.train) + len(data.val) + len(data.test) == 17
-    assert "2 images without a partner are left out, e.g. images/00.png" in caplog.text
-    assert "1 masks without a partner are left out, e.g. masks/07.png" in caplog.text
+    assert "left out images without a partner: 2, e.g. images/00.png" in caplog.text
+    assert "left out masks without a partner: 1, e.g. masks/07.png" in caplog.text
     assert "0.0 % without a class" in caplog.text
 
 
@@ -124,21 +193,25 @@ def spoil(folder: Path, what: str) -> None:
     if what == "size":
         Image.fromarray(mask[:20]).save(first)
     elif what == "colour":
-        Image.fromarray(np.stack([mask] * 3, 2)).save(first)
+        Image.fromarray(np.stack([mask, mask, 0 * mask], 2)).save(first)
     elif what == "wide":
-        Image.fromarray(mask.astype(np.uint16)).save(first)
+        Image.fromarray(300 * mask.astype(np.uint16)).save(first)
     elif what == "jpeg":
         Image.fromarray(mask).save(first.with_suffix(".jpg"))
         first.unlink()
     elif what == "damaged":
         first.write_bytes(first.read_bytes()[:40])
+    elif what == "empty":
+        first.write_bytes(b"")
     elif what == "twins":
         Image.fromarray(mask).save(first.with_suffix(".bmp"))
     elif what == "no masks":
-        (folder / "masks").rename(folder / "labels")
+        (folder / "masks").rename(folder / "answers")
     elif what == "names":
         for path in (folder / "masks").iterdir():
             path.rename(path.with_name(f"{path.stem}_m.png"))
+    elif what == "palettes":
+        Image.fromarray(np.stack([mask, 0 * mask, 0 * mask], 2)).quantize(2).save(first)
     else:
         table = {"one class": [0, 0, 0], "255": [0, 255, 255], "numbers": [0, 90, 200]}[what]
         for path in (folder / "masks").iterdir():
@@ -150,12 +223,14 @@ def spoil(folder: Path, what: str) -> None:
     ("what", "told"),
     [
         ("size", r"images/00\.png is 24 x 24 and masks/00\.png is 24 x 20"),
-        ("colour", r"masks/00\.png has colours or wide numbers \(mode RGB\)"),
-        ("wide", r"masks/00\.png has colours or wide numbers \(mode I"),
+        ("colour", r"masks/00\.png has colours \(mode RGB\)"),
+        ("wide", r"masks/00\.png has values of 0 to \d+: they must be whole"),
         ("jpeg", r"masks/00\.jpg: this kind of file changes numbers"),
         ("damaged", r"masks/00\.png cannot be decoded"),
+        ("empty", r"masks/00\.png cannot be decoded \(no known kind of image\)"),
+        ("palettes", r"\d is the colour \(.*\) in masks/.*: save all masks with one palette"),
         ("twins", "have the same name: remove one"),
-        ("no masks", "holds images, labels: it must hold images in images/"),
+        ("no masks", "holds answers, images: it must hold images in images/"),
         ("names", r"no image has a partner: images/00\.png needs one of the same name in masks/"),
         ("one class", "the masks hold class 0 alone: there must be two classes"),
         ("255", r"class 0 alone \(255 stands for none\).*dataset\.values=\[0,255\]"),
@@ -176,7 +251,9 @@ def test_settings_that_cannot_be_meant_are_told(tmp_path: Path) -> None:
         ({"class_names": ["a"]}, "has 1 names for 3 classes"),
         ({"val_share": 0.5, "test_share": 0.5}, "leave nothing to train on"),
         ({"views": Views(rand_augment={"ops": 1, "magnitude": 3})}, "their masks would stay"),
-        ({"val_share": 0.01}, "leaves no images for the val split"),
+        ({"val_share": 0.0}, "of 20 images none is left for the val split"),
+        ({"values": [0, 300]}, "two different numbers of 0 to 255"),
+        ({"class_names": ["a", "a", "b"]}, "must be different names"),
     ]:
         with pytest.raises(UserError, match=told):
             load(folder, **settings)

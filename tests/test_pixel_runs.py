@@ -142,8 +142,13 @@ def test_the_record_keeps_masks_and_the_page_shows_them_on_the_image(
         bright = overlay[1][:, :, 0] != overlay[1][:, :, 1]
         assert bright.mean() == pytest.approx(share, abs=1e-6)
     page = write_mined(folder).read_text()
-    assert page.count('alt="selected pixels"') == page.count('alt="prediction"') == 3
+    assert page.count('alt="selected pixels"') == 3
+    # Those of the step, and all that were scored: 4 steps of 8.
+    assert page.count('alt="prediction"') == page.count('alt="label"') == 3 + 32
     assert "selected share" in page
+    assert page.count("of its pixels selected") == 32
+    for name, colour in (("background", "#000000"), ("0", "#e69f00"), ("1", "#56b4e9")):
+        assert f'<i style="background: {colour}"></i> {name}</span>' in page
 
 
 def test_the_page_shows_an_augmented_image_as_the_step_saw_it(train: Train, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -52,16 +53,34 @@ def layers(
     found: list[list[Shown]] = [[] for _ in rows]
     for number, place in enumerate(held):
         label = batch.labels[number].cpu().numpy()
-        image = None if images is None else np.broadcast_to(images[number], (*label.shape, 3))
-        if image is not None:
-            found[place].append(("image", image))
-        found[place].append(("label", coloured(label)))
+        image = None if images is None else images[number]
         prediction, selected = (_read(masks.get(n), place) for n in ("prediction", "selected"))
-        if prediction is not None:
-            found[place].append(("prediction", coloured(prediction)))
-        if selected is not None and image is not None and selected.shape == label.shape:
-            found[place].append(("selected pixels", overlaid(image, selected > 0)))
+        found[place] = stack(image, label, prediction, selected)
     return found
+
+
+def stack(
+    image: np.ndarray | None,
+    label: np.ndarray,
+    prediction: np.ndarray | None,
+    selected: np.ndarray | None = None,
+) -> list[Shown]:
+    """What there is of one image ``[H, W, 1 or 3]`` and its masks ``[H, W]``, as pictures."""
+    found = [("label", coloured(label))]
+    if prediction is not None:
+        found.append(("prediction", coloured(prediction)))
+    if image is None:
+        return found
+    image = np.broadcast_to(image, (*label.shape, 3))
+    if selected is not None and selected.shape == label.shape:
+        found.append(("selected pixels", overlaid(image, selected > 0)))
+    return [("image", image), *found]
+
+
+def legend(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The colour of each class, as ``#rrggbb``; of the first twenty."""
+    colours = coloured(np.arange(min(len(names), 20))[None])[0].tolist()
+    return [(name, "#" + bytes(c).hex()) for name, c in zip(names, colours, strict=False)]
 
 
 def coloured(mask: np.ndarray) -> np.ndarray:

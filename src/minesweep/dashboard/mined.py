@@ -17,9 +17,9 @@ from torch import Tensor
 from minesweep import __version__
 from minesweep.config.build import build
 from minesweep.dashboard.index import shown as printable
-from minesweep.dashboard.masks import layers
+from minesweep.dashboard.masks import layers, legend, stack
 from minesweep.datasets.base import Data, Split
-from minesweep.datasets.show import Shown, shown
+from minesweep.datasets.show import Shown, pictures, shown
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.objectives.base import RowObjective
@@ -91,7 +91,7 @@ class Gallery:
     """Makes cards of rows of a training split."""
 
     def __init__(self, data: Data) -> None:
-        self.split, self.data = data.train, data
+        self.split, self.names = data.train, [printable(name) for name in data.class_names]
         self._known: dict[int, tuple[Shown, ...]] = {}
 
     def fetch(self, rows: list[int]) -> None:
@@ -113,9 +113,8 @@ class Gallery:
         return role, data_address(pictures[0]) if pictures else "", "\n".join(texts)
 
     def name(self, label: Any) -> str:
-        names = self.data.class_names
-        if isinstance(label, int) and 0 <= label < len(names):
-            return printable(names[label])
+        if isinstance(label, int) and 0 <= label < len(self.names):
+            return self.names[label]
         return str(label)
 
 
@@ -152,6 +151,7 @@ def write_mined(folder: Path) -> Path:
             steps=steps,
             hardest=_hardest(seen, gallery, loaded.model, loaded.config) if seen else [],
             skipped=skipped,
+            legend=legend(gallery.names) if data.train.labels.dim() == 3 else [],
             made=f"minesweep {__version__}",
         )
     )
@@ -289,24 +289,34 @@ def _hardest(seen: Seen, gallery: Gallery, model: torch.nn.Module, cfg: DictConf
     gallery.fetch(rows.tolist())
     batch = gallery.split.fetch(torch.from_numpy(rows))
     objective, predicted = build(cfg, "objective"), None
-    if isinstance(objective, RowObjective):
-        with torch.no_grad():
+    of_pixels = batch.labels.dim() == 3
+    with torch.no_grad():
+        if of_pixels:
+            predicted = model(batch.inputs).argmax(1).cpu().numpy()
+        elif isinstance(objective, RowObjective):
             predicted = objective.details(model(batch.inputs), batch.labels).get("prediction")
+    images = pictures(batch.inputs) if of_pixels else None
     cards = []
     for place, row in enumerate(rows.tolist()):
-        of_pixels = batch.labels.dim() == 3
+        examples = [gallery.example(f"row {row}", row, None)]
         value: dict[str, Any] = {} if of_pixels else {"label": int(batch.labels[place])}
-        if predicted is not None:
+        if of_pixels:
+            label = batch.labels[place].cpu().numpy()
+            image = None if images is None else images[place]
+            found = stack(image, label, None if predicted is None else predicted[place])
+            examples = [(role, data_address(picture), "") for role, picture in found]
+        elif predicted is not None:
             value["prediction"] = int(predicted[place])
-        lines = [
-            f"mean loss {seen.loss[row]:.4g}",
-            *_said(value, gallery),
-            f"scored {seen.scored[row]:.0f} times, selected {seen.selected[row]:.0f} times",
-        ]
+        times = f"scored {seen.scored[row]:.0f} times"
+        if of_pixels:  # of an image's pixels a share is counted
+            chosen = f"{seen.selected[row] / seen.scored[row]:.0%} of its pixels selected"
+        else:
+            chosen = f"selected {seen.selected[row]:.0f} times"
+        lines = [f"mean loss {seen.loss[row]:.4g}", *_said(value, gallery), f"{times}, {chosen}"]
         marks = []
         if seen.flipped is not None:
             marks.append(
                 ("flipped label", True) if seen.flipped[row] else ("label not flipped", False)
             )
-        cards.append(Card(f"{place + 1}", [gallery.example(f"row {row}", row, None)], lines, marks))
+        cards.append(Card(f"{place + 1}", examples, lines, marks))
     return cards

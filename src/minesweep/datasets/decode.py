@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minesweep.datasets.archive import Archive
 from minesweep.errors import UserError
@@ -160,8 +160,15 @@ def squares(place: Place, names: Sequence[str], side: int) -> list[np.ndarray | 
         try:
             found.append(square(place.read(name), side))
         except UNREADABLE as error:
-            found.append(" ".join(str(error).split()) or type(error).__name__)
+            found.append(reason(error))
     return found
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be decoded, in one line."""
+    if isinstance(error, UnidentifiedImageError):  # its text is an address in memory
+        return "no known kind of image"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class Decoder:

@@ -120,7 +120,7 @@ def _files(
 ) -> tuple[list[PurePosixPath], dict[str, PurePath], list[PurePosixPath]]:
     """All images in the order of their paths, the lists of splits by split, and other files."""
     archive = place.archive
-    names = list(archive.members) if archive else _of_folder(place.path)
+    names = list(archive.members) if archive else of_folder(place.path)
     if archive:
         # Nothing is unpacked, so these could do no harm; but they name no class either.
         outside = sorted(archive.outside)
@@ -130,7 +130,7 @@ def _files(
     files: list[PurePosixPath] = []
     system: list[PurePosixPath] = []
     for path in sorted(map(PurePosixPath, names)):
-        (system if any(map(_is_system, path.parts)) else files).append(path)
+        (system if any(map(is_system, path.parts)) else files).append(path)
     images = [file for file in files if file.suffix.lower() in SUFFIXES]
     hidden = [str(file) for file in system if file.suffix.lower() in SUFFIXES]
     _tell(place.path, "images in hidden folders or those of the system", hidden)
@@ -144,11 +144,13 @@ def _files(
     return images, lists, others
 
 
-def _is_system(part: str) -> bool:
+def is_system(part: str) -> bool:
+    """Whether a name is hidden, or of a folder that file systems make."""
     return part.startswith(".") or part.casefold() in SYSTEM
 
 
-def _of_folder(root: Path) -> list[str]:
+def of_folder(root: Path) -> list[str]:
+    """Every file below a folder, links followed."""
     found, seen = [], set()
     for folder, below, names in os.walk(root, followlinks=True, onerror=_refuse):
         status = os.stat(folder)
@@ -157,7 +159,7 @@ def _of_folder(root: Path) -> list[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         below.sort()
-        if not names and not below and not _is_system(Path(folder).name):
+        if not names and not below and not is_system(Path(folder).name):
             log.warning("%s: an empty folder, left out", folder)
         found += [Path(folder) / name for name in names]
     lost = [str(path.relative_to(root)) for path in found if not path.is_file()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,18 +16,16 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from minesweep.datasets.base import Batch, Data
-from minesweep.datasets.decode import UNREADABLE, Place, square
-from minesweep.datasets.image_files import SUFFIXES
+from minesweep.datasets.decode import UNREADABLE, Place, reason, square
 from minesweep.datasets.images import ImageDataset, ImageSplit
 from minesweep.datasets.layout import PARTS
+from minesweep.datasets.mask_files import find_pairs
 from minesweep.datasets.views import WHOLE
 from minesweep.errors import UserError
 from minesweep.seeding import generator
 
 log = logging.getLogger(__name__)
 
-FOLDERS = (("images", "masks"), ("JPEGImages", "SegmentationClass"))
-"""Names of the two folders: one's own, and those of Pascal VOC."""
 IGNORED = 255
 LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 
@@ -52,9 +50,10 @@ class ImageMasks(ImageDataset):
     """Images in ``<path>/images/`` and masks of the same names in ``<path>/masks/``.
 
     A mask has one number for each pixel: the class, or 255 for none. It is a PNG of one channel, or
-    one with a palette, whose places are the classes (Pascal VOC; its two folders are known, too).
-    Folders ``train/``, ``val/`` and ``test/`` in both say the splits; else images are dealt by
-    ``split_seed``. Images and masks are held in memory, as central squares.
+    one with a palette, whose places are the classes. The folders and lists of Pascal VOC are known,
+    and those of Penn-Fudan. Folders such as ``train/`` and ``val/``, or lists such as
+    ``train.txt``, say the splits; else images are dealt by ``split_seed``. Images and masks are
+    held in memory, as central squares.
 
     Args:
         path: The folder, or a zip of it; a relative one is looked for in ``paths.data_dir``.
@@ -62,6 +61,7 @@ class ImageMasks(ImageDataset):
             ``image_size``.
         values: The numbers in the masks that are classes, in the order of the classes; all others
             become 255. None where they are 0, 1, 2 ...
+        binary: Whether each number above 0 is class 1, as in masks of instances.
         class_names: One for each class; None for their numbers.
         val_share: Share of the images for validation, where no folder says it.
         test_share: The same for the test.
@@ -77,13 +77,15 @@ class ImageMasks(ImageDataset):
         *,
         stored_size: int | None = None,
         values: Sequence[int] | None = None,
+        binary: bool = False,
         class_names: Sequence[str] | None = None,
         val_share: float = 0.1,
         test_share: float = 0.2,
         **image: Any,
     ) -> None:
         super().__init__(**image)
-        self.path, self.values, self.class_names = path, values, class_names
+        self.path, self.binary, self.class_names = path, binary, class_names
+        self.values = _checked(values, binary)
         self.stored_size = stored_size or round(1.5 * self.image_size)
         self.shares = {"val": val_share, "test": test_share}
         if val_share + test_share >= 1:
@@ -110,34 +112,38 @@ class ImageMasks(ImageDataset):
                 "and masks/"
             )
         place = Place(path)
-        pairs = _pairs(place)
-        parts = self._split(list(pairs))
+        pairs, said = find_pairs(place)
+        parts = self._split(list(pairs), said)
+        reader = Reader(place, self.stored_size)
         inputs, labels = {}, {}
         for part in PARTS:
             if not parts[part]:
-                raise UserError(f"{path} leaves no images for the {part} split")
-            read = [_read(place, *pairs[key], self.stored_size) for key in parts[part]]
+                raise UserError(
+                    f"{path}: of {len(pairs)} images none is left for the {part} split: add some"
+                )
+            read = [reader(*pairs[key]) for key in parts[part]]
             inputs[part] = torch.from_numpy(np.stack([image for image, _ in read]))
             labels[part] = torch.from_numpy(np.stack([mask for _, mask in read]))
         return self._data(path, inputs, labels)
 
-    def _split(self, keys: list[str]) -> dict[str, list[str]]:
-        """Each image's split: by its folder, else dealt."""
-        folders = {key: PurePosixPath(key).parts[0] for key in keys}
-        given = {part for part in folders.values() if part in PARTS}
-        found = {part: [key for key in keys if folders[key] == part] for part in PARTS}
+    def _split(self, keys: list[str], said: Mapping[str, str]) -> dict[str, list[str]]:
+        """Each image's split: as it is said, else dealt."""
+        given = set(said.values())
+        found = {part: [key for key in keys if said.get(key) == part] for part in PARTS}
         rest = found["train"] if given else keys
         order = torch.randperm(len(rest), generator=generator(self.options.split_seed, "split"))
         rest = [rest[place] for place in order.tolist()]
         total = len(rest)
         for part, share in self.shares.items():
             if part not in given:
-                count = round(share * total)
+                count = max(round(share * total), share > 0)
                 found[part], rest = rest[:count], rest[count:]
         found["train"] = rest[: self.options.limit]
         return found
 
     def _data(self, path: Path, inputs: dict[str, Tensor], labels: dict[str, Tensor]) -> Data:
+        if self.binary:
+            labels = {part: (masks > 0).to(torch.uint8) for part, masks in labels.items()}
         if self.values is not None:
             table = torch.full((256,), IGNORED, dtype=torch.uint8)
             table[list(self.values)] = torch.arange(len(self.values), dtype=torch.uint8)
@@ -199,93 +205,106 @@ class ImageMasks(ImageDataset):
             raise UserError(
                 f"dataset.class_names has {len(self.class_names)} names for {count} classes"
             )
+        if len(set(self.class_names)) < count:
+            raise UserError(f"dataset.class_names={list(self.class_names)} must be different names")
         return list(self.class_names)
 
 
-def _pairs(place: Place) -> dict[str, tuple[str, str]]:
-    """Image and mask by their common path below the two folders."""
-    archive = place.archive
-    names = sorted(archive.members) if archive else _below(place.path)
-    for folder, masks in FOLDERS:
-        held = [_keyed(names, top) for top in (folder, masks)]
-        if held[0] and held[1]:
-            break
-    else:
-        there = sorted({name.split("/")[0] for name in names if "/" in name})
+def _checked(values: Sequence[int] | None, binary: bool) -> Sequence[int] | None:
+    if values is None:
+        return None
+    if binary:
+        raise UserError("dataset.binary=true makes the classes: set dataset.values to null")
+    if not 2 <= len(set(values)) == len(values) or not set(values) <= set(range(256)):
         raise UserError(
-            f"{place.path} holds {', '.join(there) or 'no folders'}: it must hold images in "
-            "images/ and masks of the same names in masks/"
+            f"dataset.values={list(values)} must be at least two different numbers of 0 to 255"
         )
-    images, found = held
-    for one, other, what in ((images, found, "image"), (found, images, "mask")):
-        alone = [name for key, name in one.items() if key not in other]
-        if len(alone) == len(one):
+    return values
+
+
+class Reader:
+    """Reads images and their masks from one place.
+
+    Args:
+        place: The folder or archive.
+        side: Of the central squares.
+    """
+
+    def __init__(self, place: Place, side: int) -> None:
+        self.place, self.side = place, side
+        self._colours: dict[int, tuple[tuple[int, ...], str]] = {}
+
+    def __call__(self, image: str, mask: str) -> tuple[np.ndarray, np.ndarray]:
+        """``[3, side, side]`` and ``[side, side]`` uint8 of one image and its mask.
+
+        Raises:
+            UserError: One of them cannot be decoded, or they do not fit each other.
+        """
+        where = self.place.path
+        try:
+            content = self.place.read(image)
+            pixels = square(content, self.side)
+            with Image.open(io.BytesIO(content)) as opened:
+                size = ImageOps.exif_transpose(opened).size
+        except UNREADABLE as error:
+            raise _damaged(where, image, error) from None
+        numbers = self._numbers(mask)
+        if numbers.shape != size[::-1]:
             raise UserError(
-                f"{place.path}: no {what} has a partner: {alone[0]} needs one of the same name in "
-                f"{masks if what == 'image' else folder}/"
+                f"{where}: {image} is {size[0]} x {size[1]} and {mask} is {numbers.shape[1]} x "
+                f"{numbers.shape[0]}: they must be of one size"
             )
-        if alone:
-            log.warning(
-                "%s: %d %ss without a partner are left out, e.g. %s",
-                *(place.path, len(alone), what, alone[0]),
+        short = min(size)
+        left, top = (size[0] - short) / 2, (size[1] - short) / 2
+        places = (np.arange(self.side) + 0.5) * short / self.side
+        rows, columns = (top + places).astype(int), (left + places).astype(int)
+        return pixels, numbers[rows[:, None], columns]
+
+    def _numbers(self, mask: str) -> np.ndarray:
+        """``[height, width]`` uint8."""
+        where = self.place.path
+        if PurePosixPath(mask).suffix.lower() in LOSSY:
+            raise UserError(
+                f"{where}: {mask}: this kind of file changes numbers: save masks as PNG files"
             )
-    return {key: (name, found[key]) for key, name in images.items() if key in found}
+        try:
+            content = io.BytesIO(self.place.read(mask))
+            with warnings.catch_warnings(action="ignore"), Image.open(content) as opened:
+                values = np.asarray(opened)
+                palette = opened.getpalette() if opened.mode == "P" else None
+        except UNREADABLE as error:
+            raise _damaged(where, mask, error) from None
+        if values.ndim == 3 and values.shape[2] in (2, 4) and (values[..., -1] == 255).all():
+            values = values[..., :-1]
+        if values.ndim == 3 and (values == values[..., :1]).all():
+            values = values[..., 0]
+        if values.ndim == 3:
+            raise UserError(
+                f"{where}: {mask} has colours (mode {opened.mode}): save one number of 0 to 255 "
+                "for each pixel, or a palette"
+            )
+        with np.errstate(invalid="ignore"):
+            numbers = values.astype(np.uint8)
+        if not (numbers == values).all():
+            raise UserError(
+                f"{where}: {mask} has values of {values.min():g} to {values.max():g}: they must "
+                "be whole numbers of 0 to 255"
+            )
+        if palette:
+            self._check(mask, numbers, palette)
+        return numbers
 
-
-def _below(root: Path) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-
-
-def _keyed(names: Sequence[str], top: str) -> dict[str, str]:
-    """Images below a folder, by their path in it without the ending."""
-    found: dict[str, str] = {}
-    for name in names:
-        path = PurePosixPath(name)
-        hidden = any(part.startswith(".") for part in path.parts)
-        if top not in path.parts[:-1] or path.suffix.lower() not in SUFFIXES or hidden:
-            continue
-        parts = path.parts[path.parts.index(top) + 1 :]
-        key = str(PurePosixPath(*parts).with_suffix(""))
-        if key in found:
-            raise UserError(f"{found[key]} and {name} have the same name: remove one of them")
-        found[key] = name
-    return found
-
-
-def _read(place: Place, image: str, mask: str, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """``[3, side, side]`` and ``[side, side]`` uint8 of one image and its mask."""
-    where = place.path
-    try:
-        content = place.read(image)
-        pixels = square(content, side)
-        with Image.open(io.BytesIO(content)) as opened:
-            size = ImageOps.exif_transpose(opened).size
-    except UNREADABLE as error:
-        raise UserError(f"{where}: {image} cannot be decoded ({error}): remove it") from None
-    if PurePosixPath(mask).suffix.lower() in LOSSY:
-        raise UserError(
-            f"{where}: {mask}: this kind of file changes numbers: save masks as PNG files"
-        )
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(place.read(mask))) as opened:
-            warnings.simplefilter("ignore")
-            if opened.mode not in ("1", "L", "P"):
+    def _check(self, mask: str, numbers: np.ndarray, palette: Sequence[int]) -> None:
+        """Programs that sort each palette anew give one class another number in each mask."""
+        for number in np.unique(numbers).tolist():
+            colour = tuple(palette[3 * number : 3 * number + 3])
+            known, other = self._colours.setdefault(number, (colour, mask))
+            if known != colour:
                 raise UserError(
-                    f"{where}: {mask} has colours or wide numbers (mode {opened.mode}): save one "
-                    "number of 0 to 255 for each pixel, or a palette"
+                    f"{self.place.path}: {number} is the colour {known} in {other} and {colour} in "
+                    f"{mask}: save all masks with one palette, or without"
                 )
-            numbers = np.asarray(opened, dtype=np.uint8)
-    except UserError:
-        raise
-    except UNREADABLE as error:
-        raise UserError(f"{where}: {mask} cannot be decoded ({error}): remove it") from None
-    if numbers.shape != size[::-1]:
-        raise UserError(
-            f"{where}: {image} is {size[0]} x {size[1]} and {mask} is {numbers.shape[1]} x "
-            f"{numbers.shape[0]}: they must be of one size"
-        )
-    short = min(size)
-    left, top = (size[0] - short) / 2, (size[1] - short) / 2
-    places = (np.arange(side) + 0.5) * short / side
-    rows, columns = (top + places).astype(int), (left + places).astype(int)
-    return pixels, numbers[rows[:, None], columns]
+
+
+def _damaged(where: Path, name: str, error: BaseException) -> UserError:
+    return UserError(f"{where}: {name} cannot be decoded ({reason(error)}): remove it")
