@@ -193,7 +193,7 @@ def test_agents_add_seeds_until_it_is_sure(
         # From the project's root: the file names its program from there.
         done = wandb(wandb_server, ROOT, "sweep", str(tmp_path / "round.yaml"))
         assert done.returncode == 0, done.stdout
-        agent = wandb(wandb_server, ROOT, "agent", wandb_server.sweeps[-1].path)
+        agent = wandb(wandb_server, ROOT, "agent", wandb_server.sweeps[-1].path, timeout=900)
         assert {run.state for run in wandb_server.runs} == {"finished"}, agent.stdout
         assert len(rounds) <= 2
     assert rounds == [(["random_k", "ohem"], [0, 1, 2, 3, 4]), (["random_k", "ohem"], [5])]

@@ -17,7 +17,11 @@ COMMAND = ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
 
 
 def wandb(
-    server: WandbServer, folder: Path, *arguments: str, python: str = sys.executable
+    server: WandbServer,
+    folder: Path,
+    *arguments: str,
+    python: str = sys.executable,
+    timeout: float = 180,
 ) -> subprocess.CompletedProcess[str]:
     """Run `wandb <arguments>` in `folder` to its end; its output is in `stdout`."""
     return subprocess.run(
@@ -28,7 +32,7 @@ def wandb(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=timeout,
         check=False,
     )
 

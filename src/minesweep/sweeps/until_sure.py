@@ -269,9 +269,10 @@ class UntilSure:
         care = "no smallest difference that matters (--care gives one)"
         if design.care is not None:
             care = f"a difference matters from {design.care:g}{unit(design.metric).points}"
+        count = len(design.baselines)
         return (
             f"until sure of {design.metric}: looks at {looks} seeds, "
-            f"{len(design.baselines)} comparisons, {care}"
+            f"{count} comparison{'s' if count > 1 else ''}, {care}"
         )
 
     def closing(self) -> list[str]:
