@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,20 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from reporting_fixtures import config, write_run
 from sweeping import plan_of, write_sweep
 
 from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
 from minesweep.config.overrides import parse
 from minesweep.config.places import CONF
+from minesweep.reporting.analyse.report import analyse
+from minesweep.reporting.show import tables
+from minesweep.reporting.show.write import write
 from minesweep.sweeps.plan import Planner, Trial
 from minesweep.sweeps.spec import read
 from minesweep.sweeps.trials import trials
+from minesweep.tracking import reading
+from minesweep.tracking.reading import UnreadableError, read_yaml
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -149,3 +157,68 @@ def test_of_a_finished_trial_the_status_is_read_once(
         found = {name: count for name, count in opened.items() if name.startswith(str(runs))}
         wanted = ["status.json"] if options else ["status.json", "summary.json"]
         assert {str(folder / name): 1 for folder in folders for name in wanted} == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "a: 1\nb:\n  c: 2\n",
+            "a: 1\na: 2\n",
+            "a:\n- 1\n- 2\nb: {c: 1e-4}\n",
+            "a:\n\nb: |\n  x: 1\n\n",
+        ),
+        *(
+            "a: &x [1]\nb: *x\n",
+            "a: 'x\n\nb: y'\nc: 1\n",
+            "# of a\na: 1\n",
+            "---\na: 1\n",
+            "a: 1\n...\n",
+        ),
+        *(
+            "{a: 1,\nb: 2}\n",
+            "a: b: c\n",
+            "- 1\n",
+            "a: [1,\nb: 2]\n",
+            "a: 1\n b: 2\n",
+            "",
+            'a: "x\nb: y"\n',
+        ),
+        *("a-b: 1\n", "a: !!python/none\n", "a: 1\nb", "? a\n: 1\n", "a: &x 1\nb: &x 2\nc: *x\n"),
+    ],
+)
+def test_a_configuration_is_read_entry_by_entry_as_it_is_whole(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    try:
+        whole = yaml.load(text, Loader=reading._Loader)
+    except yaml.YAMLError:
+        whole = None
+    if not isinstance(whole, dict):
+        with pytest.raises(UnreadableError):
+            read_yaml(path)
+        return
+    assert repr(read_yaml(path)) == repr(whole)
+
+
+def test_of_many_runs_the_page_shows_some_and_the_files_hold_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MOST_ROWS", 6)
+    sizes = {}
+    for seeds in (4, 16):
+        study = tmp_path / f"s{seeds}"
+        for seed in range(seeds):
+            for miner in ("ohem", "random_k"):
+                write_run(study, config(miner=miner, seed=seed), 0.9 + seed / 1000)
+        page, *others = write(analyse(study))
+        text = page.read_text()
+        shown = re.search(r'id="trials".*?</table>', text, re.DOTALL)
+        assert shown is not None
+        assert shown[0].count("<tr data-row") == 6
+        assert f"All runs (6 of {2 * seeds}, evenly among them" in text
+        assert f"(6 of {2 * seeds} runs)" in text
+        (runs_file,) = (path for path in others if path.name == "runs.csv")
+        assert len(runs_file.read_text().splitlines()) == 1 + 2 * seeds
+        sizes[seeds] = len(text)
+    assert sizes[16] < sizes[4] + 2_000

@@ -74,12 +74,13 @@ def deciding_seeds(differences: pd.Series) -> list[Any]:
     if len(differences) < 4:
         return []
 
-    def says(values: pd.Series) -> int:
-        found = interval(values.to_numpy())
+    def says(values: np.ndarray) -> int:
+        found = interval(values)
         return int(found.low > 0) - int(found.high < 0)
 
-    whole = says(differences)
-    return [seed for seed in differences.index if says(differences.drop(seed)) != whole]
+    values = differences.to_numpy()
+    changed = [says(np.delete(values, i)) != says(values) for i in range(len(values))]
+    return differences.index[changed].tolist()
 
 
 def summarise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -190,20 +191,27 @@ def at_equal_budget(
         The metric by run; the budget; the share of its own budget at which each run was read
         (below 1, the run went on afterwards, and a falling learning rate had not yet fallen).
     """
-    spent = {run: g.sort_values("step") for run, g in budgets.groupby("run", observed=True)}
+    spent = _by_run(budgets, "budget")
     lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for run, group in curves[curves["metric"] == metric].groupby("run", observed=True):
+    for run, (steps, values) in _by_run(curves[curves["metric"] == metric], "value").items():
         if run not in spent:
             continue
-        steps, used = (np.append(0.0, spent[run][c].astype(float)) for c in ("step", "budget"))
-        inside = group[group["step"] <= steps[-1]].sort_values("step")
-        if len(inside):
-            x = np.interp(inside["step"].to_numpy(dtype=float), steps, used)
-            lines[str(run)] = x, inside["value"].to_numpy(dtype=float)
+        at, used = (np.append(0.0, known) for known in spent[run])
+        inside = steps <= at[-1]
+        if inside.any():
+            lines[run] = np.interp(steps[inside], at, used), values[inside]
     budget = min((float(x[-1]) for x, _ in lines.values()), default=math.nan)
-    values = {run: float(np.interp(budget, x, y, left=np.nan)) for run, (x, y) in lines.items()}
+    read = {run: float(np.interp(budget, x, y, left=np.nan)) for run, (x, y) in lines.items()}
     shares = {run: budget / float(x[-1]) for run, (x, _) in lines.items()}
-    return pd.Series(values, dtype=float), budget, pd.Series(shares, dtype=float)
+    return pd.Series(read, dtype=float), budget, pd.Series(shares, dtype=float)
+
+
+def _by_run(table: pd.DataFrame, column: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Steps and values of each run, in the order of the steps; one sort for all runs."""
+    table = table.sort_values("step")
+    steps, values = (table[name].to_numpy(dtype=float) for name in ("step", column))
+    places = table.groupby("run", observed=True).indices
+    return {str(run): (steps[at], values[at]) for run, at in places.items()}
 
 
 def band(curves: pd.DataFrame, arm_of: Mapping[str, str], metric: str) -> pd.DataFrame:

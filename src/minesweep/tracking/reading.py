@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,8 @@ TAIL = 1 << 16
 """Bytes that are read of a journal whose end alone is wanted."""
 DEPTH_LIMIT = 100
 """Levels of nesting in a YAML file; a configuration has five."""
+BLOCK_LIMIT, BLOCKS = 4_096, 4_096
+"""Characters of an entry of a YAML file that is kept for the next file, and their number."""
 KEY_LIMIT = 10_000
 """Values in one config; more is a bomb of YAML aliases rather than a configuration."""
 
@@ -39,6 +42,7 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
 )
+_ENTRY = re.compile(r"^(?=[A-Za-z_]\w*:(?:\s|$))", re.MULTILINE)
 _decoder = json.JSONDecoder(parse_constant=lambda _: None)
 
 
@@ -63,13 +67,42 @@ def read_json(path: Path, limit: int = FILE_LIMIT) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping."""
+    """Reads a YAML mapping. Its values are shared between files, and not to be changed."""
 
     def parse(text: str) -> Any:
         _check_depth(text, path)
+        if (blocks := _blocks(text)) is not None:
+            return blocks
         return yaml.load(text, Loader=_Loader)
 
     return _read(path, "YAML", parse, FILE_LIMIT)
+
+
+def _blocks(text: str) -> dict[str, Any] | None:
+    """A plain mapping, entry by entry; None where the whole has to be read at once.
+
+    The configurations of a study have most entries in common: each text is parsed once.
+    """
+    found: dict[str, Any] = {}
+    for block in _ENTRY.split(text):
+        if not block:
+            continue
+        if not _ENTRY.match(block) or len(block) > BLOCK_LIMIT:
+            return None
+        try:
+            entry = _block(block)
+        except yaml.YAMLError:
+            return None  # an entry that refers to another one, or no YAML: the whole will tell
+        if entry is None:
+            return None
+        found |= entry
+    return found or None
+
+
+@lru_cache(maxsize=BLOCKS)
+def _block(text: str) -> dict[str, Any] | None:
+    entry = yaml.load(text, Loader=_Loader)
+    return entry if isinstance(entry, dict) else None
 
 
 def _read(path: Path, kind: str, parse: Callable[[str], Any], limit: int) -> dict[str, Any]:

@@ -144,16 +144,28 @@ def find_baselines(
         wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
         known = "; ".join(arm.label for arm in arms[:12])
         raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
-    found: dict[str, str] = {}
+    own = {arm.label for arm in candidates}
+    near, found = _by_values(candidates, within), {}
+    matched, fitting = {}, {}
+    for place, group in near.items():
+        differing = [k for k in group[0].values if len({repr(c.values[k]) for c in group}) > 1]
+        matched[place] = [key for key in differing if key not in baseline]
+        fitting[place] = _by_values(group, matched[place])
     for arm in arms:
-        if arm in candidates:
+        place = tuple(arm.values[key] for key in within)
+        if arm.label in own or place not in near:
             continue
-        near = [c for c in candidates if all(c.values[k] == arm.values[k] for k in within)]
-        differing = [k for k in arm.values if len({repr(c.values[k]) for c in near}) > 1]
-        matched = set(differing) - set(baseline)
-        fits = [c for c in near if all(c.values[k] == arm.values[k] for k in matched)]
+        fits = fitting[place].get(tuple(arm.values[key] for key in matched[place]), [])
         if len(fits) == 1:
             found[arm.label] = fits[0].label
+    return found
+
+
+def _by_values(arms: Sequence[Arm], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Arm]]:
+    """The arms by their values of some keys."""
+    found: dict[tuple[Any, ...], list[Arm]] = {}
+    for arm in arms:
+        found.setdefault(tuple(arm.values[key] for key in keys), []).append(arm)
     return found
 
 

@@ -59,11 +59,10 @@ def of_seeds(
         complete: Whether every arm should have every seed.
     """
     every, counted, notes = set(runs["seed"]), runs.dropna(subset=[metric]), []
-    held = {
-        arm.label: counted[counted["arm"] == arm.label].set_index("seed")[metric].astype(float)
-        for arm in arms
-    }
-    lacking = {label: sorted(every - set(values.index)) for label, values in held.items()}
+    values = counted.set_index("seed")[metric].astype(float)
+    by_arm = {str(arm): own for arm, own in values.groupby(counted["arm"].to_numpy())}
+    held = {arm.label: by_arm.get(arm.label, values[:0]) for arm in arms}
+    lacking = {label: sorted(every - set(own.index)) for label, own in held.items()}
     short = [f"{arm} lacks {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
     if short and complete:
         notes.append(f"Not every arm has all {len(every)} seeds: {'; '.join(short)}.")

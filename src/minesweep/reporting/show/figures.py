@@ -17,6 +17,7 @@ from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff, axis
 from minesweep.reporting.show import charts, losses
 from minesweep.reporting.show.charts import DASHED, DOTTED, GREY, HUES, SOLID, Figure, short
+from minesweep.reporting.show.tables import some_runs, thin
 from minesweep.units import unit, words
 
 MOST_ARMS, MOST_POINTS, MOST_DIFFERENCES = 12, 120, 40
@@ -132,7 +133,7 @@ def _curve_rows(
     for label in labels:
         if (mine := bands.get(label)) is None:
             continue
-        mine = mine.iloc[losses.thin(len(mine), MOST_POINTS)]
+        mine = mine.iloc[thin(len(mine), MOST_POINTS)]
         steps = mine["step"].to_numpy(dtype=float)
         row: dict[str, Any] = {"arm": clean(label), "one": len(mine) == 1, "steps": short(steps)}
         if (known := spent.get(label)) is not None:
@@ -184,7 +185,8 @@ def differences(report: Report) -> Figure | None:
 def parallel(report: Report) -> Figure | None:
     """Every run as a line over its settings and results."""
     main = report.settings.metric
-    runs = report.runs.dropna(subset=[main])
+    listed = some_runs(report)
+    runs = listed.dropna(subset=[main])
     if len(runs) < 2:
         return None
     keys = {**short_names([*report.arms[0].values]), "seed": "seed"}
@@ -195,8 +197,8 @@ def parallel(report: Report) -> Figure | None:
             name = equal.strip() + " " + budget.split(" ")[0] if equal else words(measure)
             axes.append((name, *_by_size(runs[measure], unit(measure).value)))
     heights = np.array([heights for _, heights, _ in axes]).T
-    # Which rows of the table of all runs the lines are.
-    places = np.flatnonzero(report.runs[main].notna()).tolist()
+    # Which rows of the page's table of runs the lines are.
+    places = np.flatnonzero(listed[main].notna()).tolist()
     results, order = short(runs[main] * unit(main).factor), list(range(len(axes)))
     rows = [
         {"row": row, "result": result, "axis": order, "height": short(at)}
@@ -230,9 +232,10 @@ def parallel(report: Report) -> Figure | None:
     dots = lines.mark_point().encode(opacity=alt.value(0)).add_params(brush, kept)
     told = charts.chart(ticks).mark_text(align="right", dx=-4, fontSize=10)
     chart = lines + dots + told.encode(x=x, y=y, text="text:N")
+    more = "" if len(listed) == len(report.runs) else f" of {len(report.runs):,}"
     caption = (
-        f"one line a run ({len(runs)} runs); drag over an axis to keep the runs that pass there, "
-        "in the table of all runs too"
+        f"one line a run ({len(runs)}{more} runs); drag over an axis to keep the runs that pass "
+        "there, in the table of all runs too"
     )
     width = 85 * len(axes) + 100
     return Figure("parallel", "All runs", caption, "parallel", chart, 380, width=width)

@@ -13,6 +13,7 @@ from minesweep.reporting.analyse.arms import CONTROLS
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.show import charts
 from minesweep.reporting.show.charts import HUES, Figure, short
+from minesweep.reporting.show.tables import thin
 
 SCORED, SELECTED = "train/loss_batch_histogram", "train/loss_selected_histogram"
 MOST_STEPS, MOST_ON_PAPER = 40, 4
@@ -123,8 +124,3 @@ def _quantile(counts: np.ndarray, low: float, high: float, share: float) -> floa
     total = np.cumsum(counts, dtype=float)
     position = int(np.searchsorted(total, share * total[-1])) + 1 if total[-1] else len(counts)
     return float(low + (high - low) * position / len(counts))
-
-
-def thin(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` positions, evenly, both ends kept."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})

@@ -43,6 +43,8 @@ def render(report: Report, figures: list[Figure]) -> str:
             legend=tables.legend(report),
             differences=None if report.comparisons.empty else tables.differences(report),
             trials=tables.trials(report),
+            runs=len(report.runs),
+            most=tables.MOST_ROWS,
             problems=tables.problems(report),
             provenance=tables.provenance(report),
             notes=[clean(note) for note in report.notes],

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -19,6 +21,8 @@ from minesweep.reporting.analyse.report import Report
 from minesweep.units import DASH, probability, unit, words
 
 FRAGILE = "\N{DAGGER}"
+MOST_ROWS = 1_000
+"""Of a table on the page. The files beside it hold all."""
 MOST_PROBLEMS = 10
 """On the console."""
 
@@ -115,15 +119,25 @@ def differences(report: Report) -> Table:
     return _table("Paired differences on the same seeds", columns, rows)
 
 
+def thin(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` positions, evenly, both ends kept."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
+
+
+def some_runs(report: Report) -> pd.DataFrame:
+    """The runs that count; of very many so many, evenly among them."""
+    return report.runs.iloc[thin(len(report.runs), MOST_ROWS)]
+
+
 def trials(report: Report) -> Table:
-    """One row a run that counts."""
+    """One row a run of :func:`some_runs`."""
     keys = short_names(list(report.arms[0].values))
     rows = (
         (
             *(show(row[key]) for key in ("run", *keys, "seed")),
             *(unit(name).value(row[name]) for name in report.measures),
         )
-        for row in report.runs.to_dict("records")
+        for row in some_runs(report).to_dict("records")
     )
     return _table("Runs", ["run", *keys.values(), "seed", *report.measures.values()], rows)
 
