@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import yaml
 
@@ -37,23 +37,6 @@ from minesweep.words import nearest
 
 BACKWARD = "samples/backward"
 FORWARD = "samples/forward"
-KEYS = {
-    "metric": "text",
-    "goal": "maximize | minimize",
-    "baseline": "mapping or list of mapping",
-    "group_by": "list of text",
-    "best_by": "text",
-    "validation": "text",
-    "further": "list of text",
-    "budget": "text",
-    "at_budget": "bool",
-    "at_step": "mapping",
-    "reach": "mapping",
-    "views": "list of mapping",
-}
-"""What each key may hold, as :mod:`minesweep.config.kinds` writes it."""
-VIEW_KEYS = {"x": "text", "y": "text", "by": "text or list of text", "where": "mapping"}
-VIEW_KEYS |= {"value": "text", "title": "text"}
 VIEWS = {
     "surface": (("x", "y"), ("by", "where", "value", "title")),
     "tradeoff": (("x", "y"), ("by", "where", "title")),
@@ -64,20 +47,22 @@ VIEWS = {
 
 @dataclass(frozen=True)
 class View:
-    """One entry of ``views``; see the module."""
+    """One entry of ``views``; see the module. Each type says what the key may hold."""
 
     kind: str
-    x: str = ""
-    y: str = ""
-    by: Sequence[str] = ()
-    where: Mapping[str, Any] = field(default_factory=dict)
-    value: str = ""
-    title: str = ""
+    x: Annotated[str, "text"] = ""
+    y: Annotated[str, "text"] = ""
+    by: Annotated[Sequence[str], "text or list of text"] = ()
+    where: Annotated[Mapping[str, Any], "mapping"] = field(default_factory=dict)
+    value: Annotated[str, "text"] = ""
+    title: Annotated[str, "text"] = ""
 
 
 @dataclass(frozen=True)
 class Settings:
     """The settings of a report; the keys of ``report.yaml`` in a study's folder.
+
+    Each type says what the key may hold, as :mod:`minesweep.config.kinds` writes it.
 
     Attributes:
         metric: The summary's metric that decides.
@@ -96,18 +81,18 @@ class Settings:
         views: Further figures.
     """
 
-    metric: str = "test/accuracy"
-    goal: str | None = None
-    baseline: dict[str, Any] | list[dict[str, Any]] | None = None
-    group_by: list[str] = field(default_factory=list)
-    best_by: str | None = None
-    validation: str = "val/accuracy"
-    further: list[str] = field(default_factory=list)
-    budget: str = BACKWARD
-    at_budget: bool = True
-    at_step: dict[str, int] = field(default_factory=dict)
-    reach: dict[str, float] = field(default_factory=dict)
-    views: list[View] = field(default_factory=list)
+    metric: Annotated[str, "text"] = "test/accuracy"
+    goal: Annotated[str | None, "maximize | minimize"] = None
+    baseline: Annotated[Any, "mapping or list of mapping"] = None
+    group_by: Annotated[list[str], "list of text"] = field(default_factory=list)
+    best_by: Annotated[str | None, "text"] = None
+    validation: Annotated[str, "text"] = "val/accuracy"
+    further: Annotated[list[str], "list of text"] = field(default_factory=list)
+    budget: Annotated[str, "text"] = BACKWARD
+    at_budget: Annotated[bool, "bool"] = True
+    at_step: Annotated[dict[str, int], "mapping"] = field(default_factory=dict)
+    reach: Annotated[dict[str, float], "mapping"] = field(default_factory=dict)
+    views: Annotated[list[View], "list of mapping"] = field(default_factory=list)
 
     def smaller_wins(self, measure: str) -> bool:
         """Whether the smallest value of a measure is the best."""
@@ -134,7 +119,7 @@ def read_settings(
         given["group_by"] = [key.strip() for key in given["group_by"].split(",")]
     if isinstance(given.get("baseline"), str):
         given["baseline"] = parse_baseline(given["baseline"])
-    _check("", given, KEYS)
+    _check("", given, list(Settings.__dataclass_fields__), Settings)
     for key in ("at_step", "reach"):
         if any(number(x) is None for x in given.get(key, {}).values()):
             raise UserError(f"report.yaml: {key}={given[key]} must map metrics to numbers")
@@ -142,13 +127,14 @@ def read_settings(
     return Settings(**given)
 
 
-def _check(place: str, given: Mapping[str, Any], keys: Mapping[str, str]) -> None:
-    """Raises a UserError where a key or its value means nothing."""
+def _check(place: str, given: Mapping[str, Any], known: Sequence[str], of: type) -> None:
+    """Raises a UserError where a key or its value means nothing to the class ``of``."""
+    types = get_type_hints(of, include_extras=True)
     for key, value in given.items():
-        if key not in keys:
-            told = f"{nearest(str(key), keys) or '.'} Known: {', '.join(keys)}"
+        if key not in known:
+            told = f"{nearest(str(key), known) or '.'} Known: {', '.join(known)}"
             raise UserError(f"report.yaml: {place}no key {key}{told}")
-        kinds = read_note(keys[key])
+        kinds = read_note(types[key].__metadata__[0])
         if not any(kind.allows(value) for kind in kinds):
             raise UserError(f"report.yaml: {place}{key}={value} must be {allowed(kinds)}")
 
@@ -160,7 +146,7 @@ def _view(given: Mapping[str, Any]) -> View:
         raise UserError(f"report.yaml: views: kind={kind} is not one of {known}")
     needed, further = VIEWS[kind]
     keys = {key: value for key, value in given.items() if key != "kind"}
-    _check(f"views: {kind}: ", keys, {key: VIEW_KEYS[key] for key in (*needed, *further)})
+    _check(f"views: {kind}: ", keys, (*needed, *further), View)
     if missing := [key for key in needed if key not in given]:
         raise UserError(f"report.yaml: views: {kind} needs {missing[0]}")
     if isinstance(keys.get("by"), str):
