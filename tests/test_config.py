@@ -308,7 +308,7 @@ def test_an_experiment_wins_over_the_miner_and_the_command_line_over_both(tmp_pa
             "miner.positives=1.0 miner.random_positives=null miner.k=1 miner.refresh=1 "
             "miner.sample=0",
         ),
-        ("pixels/focal", "experiment=pixels objective=pixel_focal"),
+        ("pixels/focal", "experiment=pixels objective=pixel_focal optimizer.lr=0.01"),
     ],
 )
 def test_an_arm_is_what_its_words_are_on_the_command_line(arm: str, words: str) -> None:
