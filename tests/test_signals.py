@@ -46,7 +46,9 @@ def wait_for_rows(runs_dir: Path, study: str, rows: int, process: subprocess.Pop
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_writes_a_checkpoint(number: int, status: int, runs_dir: Path) -> None:
     process = start("single", 100_000)
     wait_for_rows(runs_dir, "single", 3, process)

@@ -22,13 +22,20 @@ LAUNCHERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "submitit_local": (
         "hydra_plugins.hydra_submitit_launcher",
         "slurm",
-        ("hydra.launcher.submitit_folder=${{paths.runs_dir}}/.submitit/%j",),
+        (
+            "hydra.launcher._target_=hydra_plugins.minesweep_launcher.LocalLauncher",
+            "hydra.launcher.submitit_folder=${{paths.runs_dir}}/.submitit/%j",
+        ),
     ),
     "submitit_slurm": (
         "hydra_plugins.hydra_submitit_launcher",
         "slurm",
         (
+            "hydra.launcher._target_=hydra_plugins.minesweep_launcher.SlurmLauncher",
             "hydra.launcher.submitit_folder=${{paths.runs_dir}}/.submitit/%j",
+            # A trial may be preempted, and reach its time limit, as often as it takes.
+            "hydra.launcher.max_num_timeout=1000",
+            "+hydra.launcher.additional_parameters.requeue=true",
             "hydra.launcher.array_parallelism={jobs}",
         ),
     ),

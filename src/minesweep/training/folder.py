@@ -120,6 +120,9 @@ class RunFolder:
             raise
         except RunBusy:
             raise  # the folder is another process'
+        except (SystemExit, KeyboardInterrupt) as stop:
+            self._end(state="interrupted", reason=type(stop).__name__)
+            raise
         except BaseException as error:
             told = error
             if isinstance(error, OSError) and error.errno in NO_ROOM:

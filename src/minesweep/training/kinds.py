@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from minesweep.errors import UserError
@@ -65,3 +66,24 @@ def checked(value: Any, objective: Objective) -> Outcome:
         )
     contract.tensors("details()", value.details, objective)
     return value
+
+
+def finite_soon(loss: Tensor) -> Callable[[], bool]:
+    """Asks the device whether a scalar is finite; the returned function waits for the answer.
+
+    On a GPU the answer travels to the host behind the forward pass, while the host already queues
+    the backward pass; waiting for it then leaves the GPU at work.
+    """
+    answer = loss.detach().isfinite()
+    if not loss.is_cuda:
+        return lambda: bool(answer)
+    host = torch.empty_like(answer, device="cpu", pin_memory=True)
+    host.copy_(answer, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> bool:
+        arrived.synchronize()
+        return bool(host)
+
+    return wait

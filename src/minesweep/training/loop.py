@@ -31,7 +31,7 @@ from minesweep.training.display import Display
 from minesweep.training.distributed import GradientAccumulation, convert_model, wrap_model
 from minesweep.training.embedded import EmbeddedExamples
 from minesweep.training.folder import RunFolder
-from minesweep.training.kinds import checked, of_kind
+from minesweep.training.kinds import checked, finite_soon, of_kind
 from minesweep.training.profile import profiler
 from minesweep.training.reference import Reference
 from minesweep.training.signals import Interrupted, Signals
@@ -149,6 +149,7 @@ class Trainer:
         if ends or received or is_due(self.step, self.cfg.trainer.checkpoint_every):
             self._save_checkpoint(tracker)
         if received and not ends:
+            parallel.broadcast_from_first(None)  # the others leave when the checkpoint is there
             raise Interrupted(received)
 
     def update(self) -> tuple[Outcome, Batch]:
@@ -377,24 +378,3 @@ class Trainer:
             "scheduler": self.scheduler,
             "early_stop": self.early_stop,
         }
-
-
-def finite_soon(loss: Tensor) -> Callable[[], bool]:
-    """Asks the device whether a scalar is finite; the returned function waits for the answer.
-
-    On a GPU the answer travels to the host behind the forward pass, while the host already queues
-    the backward pass; waiting for it then leaves the GPU at work.
-    """
-    answer = loss.detach().isfinite()
-    if not loss.is_cuda:
-        return lambda: bool(answer)
-    host = torch.empty_like(answer, device="cpu", pin_memory=True)
-    host.copy_(answer, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
-
-    def wait() -> bool:
-        arrived.synchronize()
-        return bool(host)
-
-    return wait

@@ -1,11 +1,21 @@
-"""SIGINT and SIGTERM: a run finishes its step, writes a checkpoint and exits with 130 or 143."""
+"""Signals: a run finishes its step, writes a checkpoint and exits with 128 + the signal's number.
+
+SIGINT and SIGTERM come from a person or a launcher, SIGUSR1 and SIGUSR2 from a scheduler that is
+about to take the machine away.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Self
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+PREEMPTIONS = (signal.SIGUSR1, signal.SIGUSR2)
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SUBMITIT_EXECUTOR")
+"""Variables of launchers that send a signal more than once."""
 
 
 class Interrupted(SystemExit):
@@ -22,23 +32,25 @@ def exit_status(error: BaseException) -> int:
 
 
 class Signals:
-    """Within, the first SIGINT or SIGTERM is noted, and a second one acts at once."""
+    """Within, the first signal is noted. A second SIGINT or SIGTERM of a person acts at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._launched = any(name in os.environ for name in LAUNCHERS)
 
     def __enter__(self) -> Self:
         self._old = {}
         # Only the main thread may set handlers. The starter of another thread has its own.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (*STOPS, *PREEMPTIONS):
                 self._old[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = number
+        elif number in STOPS and self.received in STOPS and not self._launched:
             raise Interrupted(number)
-        self.received = number
 
     def __exit__(
         self,
