@@ -97,7 +97,9 @@ def preempt(process: subprocess.Popen[bytes], name: str) -> bool:
     """Sends a signal to a job whose training logs; False if it ends before."""
     sizes: dict[Path, int] = {}
     while process.poll() is None:
-        pids = descendants(process.pid)
+        # Those of the steps; neither the batch script nor srun itself is told.
+        found = descendants(process.pid)
+        pids = {p for p, words in found.items() if p != process.pid and __file__ not in words}
         for claim in Path(os.environ["MINESWEEP_RUNS"]).glob("*/.locks/*/*"):
             if holder(claim) not in pids:
                 continue

@@ -81,8 +81,8 @@ def start(path: Path, runs: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=240)
+def finish(process: subprocess.Popen[str], timeout: float = 240) -> str:
+    output, _ = process.communicate(timeout=timeout)
     assert process.returncode == 0, output
     return output
 

@@ -37,7 +37,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, folder: Path, signals: str = "") ->
 
 
 def on_slurm(path: Path, runs: Path, *words: str) -> str:
-    return finish(start(path, runs, "--launcher", "submitit_slurm", *words))
+    return finish(start(path, runs, "--launcher", "submitit_slurm", *words), timeout=850)
 
 
 def undisturbed(sweep: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -93,7 +93,8 @@ def test_a_job_of_the_local_executor_is_requeued(
 def test_a_trial_on_two_nodes(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of torchrun's on each; both are preempted, and meet again."""
     cluster(monkeypatch, tmp_path / "slurm", signals="TERM")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # a dataset of the tests
+    # A dataset of the tests.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     words = dict(word.split("=") for word in on_digits("mochi"))
     parameters = {name: {"value": value} for name, value in {"miner": "mochi", **words}.items()}
     path = write_sweep(tmp_path, {**ONE, **parameters, "trainer": {"value": "ddp"}})

@@ -70,7 +70,8 @@ class _Launcher(BaseSubmititLauncher):
                 job_subdir_key="hydra.sweep.subdir",
             )
 
-        job = Job(config, self.params["nodes"], self.params["gpus_per_node"] or 1)
+        trial = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+        job = Job(trial, self.params["nodes"], self.params["gpus_per_node"] or 1)
         return job.work(compute, [*self._program(), *overrides])
 
     def _program(self) -> list[str]:
