@@ -113,6 +113,42 @@ def test_two_processes_compute_what_one_computes(
     assert alone["filled"] == 150
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_nodes_compute_what_one_process_computes(train: Train, runs_dir: Path) -> None:
+    """As on two machines: an agent of torchrun's on each, which meet at a port."""
+    train(*MOCHI, "study=one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"),
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=test"),
+        *("src/train.py", *SMALL, *MOCHI, "study=two", "trainer=ddp", *SMALL[-2:]),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}  # a dataset of the tests
+    agents = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(2)]
+    assert [agent.wait(500) for agent in agents] == [0, 0]
+    one, both = losses(runs_dir, "one"), losses(runs_dir, "two")
+    assert [row["step"] for row in one] == [row["step"] for row in both]
+    for a, b in zip(one, both, strict=True):
+        assert b == pytest.approx(a, rel=2e-4, abs=2e-4)
+    (run,) = (runs_dir / "two").glob("*-s0-*")
+    assert (run / "timing.jsonl").read_text().count('"event": "start"') == 1
+    alone, first = (
+        checkpoint.last_good(next((runs_dir / study).glob("*/checkpoints")))
+        for study in ("one", "two")
+    )
+    assert alone is not None
+    assert first is not None
+    queue = [name for name in alone["objective"] if name.startswith("queue.")]
+    assert "queue.pointer" in queue
+    for name in queue:
+        torch.testing.assert_close(
+            first["objective"][name], alone["objective"][name], atol=1e-4, rtol=1e-4
+        )
+
+
 def test_the_keys_of_two_processes_are_shuffled(tmp_path: Path) -> None:
     """BatchNorm takes its statistics of four images, drawn from those of both processes."""
     import itertools

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from wandb_server import WandbServer
 
 from minesweep.reporting.analyse.report import analyse
 from minesweep.tracking.journal import Histogram, read_rows, revive
+from minesweep.training.folder import worker
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "src" / "train.py")
@@ -42,8 +46,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train_by_hand(runs: Path, *overrides: str) -> None:
+    words = [*SHORT, "logger=none", f"paths.runs_dir={runs}", *overrides]
     subprocess.run(
-        [sys.executable, PROGRAM, *overrides, *SHORT, "logger=none", f"paths.runs_dir={runs}"],
+        [sys.executable, PROGRAM, *words],
         check=True,
         timeout=180,
     )
@@ -157,6 +162,69 @@ def test_run_with_a_key_is_online_and_one_without_is_not(
     subprocess.run([*command, "seed=2"], env=without_key, cwd=tmp_path, check=True, timeout=180)
     assert len(wandb_server.runs) == 1
     assert len(journals(runs)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_killed_trial_of_four_agents_is_given_out_again(
+    wandb_server: WandbServer, runs: Path, tmp_path: Path
+) -> None:
+    """One trial is preempted: another agent gets it, and its W&B run goes on. Another is killed
+    outright: agents of a second sweep of the same file find the others finished, and go on."""
+    config = {
+        "program": PROGRAM,
+        "project": "minesweep",
+        "command": [*COMMAND, *SHORT, "trainer.max_steps=1500", "trainer.checkpoint_every=5"],
+        "parameters": {"seed": {"values": [0, 1, 2, 3, 4, 5]}, "study": {"value": "small"}},
+    }
+    four_agents(wandb_server, register(wandb_server, tmp_path, config), runs, disturb=True)
+    states = [run.state for run in wandb_server.runs]
+    assert sorted(states) == ["finished"] * 5 + ["running"]  # W&B finds out after five minutes
+    assert sorted(starts(runs).values()) == [1] * 5 + [2]
+    four_agents(wandb_server, register(wandb_server, tmp_path, config), runs)
+    assert [run.state for run in wandb_server.runs[6:]] == ["finished"] * 6
+    assert sorted(starts(runs).values()) == [1] * 4 + [2] * 2
+    for run in wandb_server.runs[:6]:
+        (journal,) = runs.glob(f"small/*-s{run.values['seed']}-*/journal.jsonl")
+        if run.state == "finished":
+            assert [row["_step"] for row in run.history] == [r["step"] for r in read_rows(journal)]
+    by_hand = tmp_path / "by_hand"
+    last = [word for word in config["command"] if "=" in word][-2:]
+    train_by_hand(by_hand, "-m", "seed=0,1,2,3,4,5", "study=small", *last)
+    assert journals(runs) == journals(by_hand)
+
+
+def starts(runs: Path) -> dict[str, int]:
+    """How often each run was begun or gone on with."""
+    found = runs.glob("*/*/timing.jsonl")
+    return {path.parent.name: path.read_text().count('"event": "start"') for path in found}
+
+
+def four_agents(server: WandbServer, sweep: str, runs: Path, disturb: bool = False) -> None:
+    """Runs a sweep's trials; disturbed, the first two at work get a SIGUSR1 and a SIGKILL."""
+    agents = [
+        subprocess.Popen(
+            server.command("agent", sweep),
+            cwd=ROOT,
+            env=server.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(4)
+    ]
+    numbers = [signal.SIGUSR1, signal.SIGKILL] if disturb else []
+    told: set[int] = set()
+    while numbers:
+        assert any(agent.poll() is None for agent in agents)
+        for checkpoint in runs.glob("small/*/checkpoints/step-*.pt"):
+            found = worker(checkpoint.parents[1])
+            if found and found.alive and found.pid not in told and numbers:
+                told.add(found.pid)
+                os.kill(found.pid, numbers.pop(0))
+        time.sleep(0.02)
+    for agent in agents:
+        agent.wait(600)
 
 
 TO_DO = re.compile(r"^  (\S+)-n64\S*-s(\d+)-\w+ +to do", re.MULTILINE)

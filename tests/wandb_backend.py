@@ -27,7 +27,10 @@ class Run:
     """What the server received of one run.
 
     Attributes:
-        state: "pending" (handed to an agent, not begun), "running", "finished" or "failed".
+        state: "pending" (handed to an agent, not begun), "running", "finished", "failed" or
+            "preempted" (to be handed to an agent again).
+        values: what an agent gets for it.
+        preempting: whether the run said that its machine is about to be taken away.
         config: the config without W&B's wrapping (`{"lr": 0.1}`, not `{"lr": {"value": 0.1}}`)
             and without its private `_wandb` entry.
         history: one dict for each logged step, with `_step`, `_runtime` and `_timestamp`; a
@@ -45,6 +48,8 @@ class Run:
     job_type: str | None = None
     tags: list[str] = field(default_factory=list)
     sweep: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    preempting: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +64,7 @@ class Sweep:
     project: str
     config: dict[str, Any]
     trials: Iterator[dict[str, Any]]
+    again: list[Run] = field(default_factory=list)
     state: str = "PENDING"
     entity: str = ENTITY
 
@@ -152,18 +158,26 @@ class Backend:
         return {"agentHeartbeat": answer}
 
     def _next_command(self, sweep: Sweep) -> dict[str, Any]:
+        if sweep.again:
+            run = sweep.again.pop(0)
+            run.state, run.preempting = "pending", False
+            return self._command("resume", sweep, run)
         values = next(sweep.trials, None)
         if values is None:
             sweep.state = "FINISHED"
             return {"type": "exit"}
         sweep.state = "RUNNING"
         run = Run(id=f"trial{len(self.runs)}", project=sweep.project, sweep=sweep.id)
+        run.values = values
         self.runs.append(run)
+        return self._command("run", sweep, run)
+
+    def _command(self, kind: str, sweep: Sweep, run: Run) -> dict[str, Any]:
         return {
-            "type": "run",
+            "type": kind,
             "run_id": run.id,
             "program": sweep.config["program"],
-            "args": {name: {"value": value} for name, value in values.items()},
+            "args": {name: {"value": value} for name, value in run.values.items()},
         }
 
     def _upsert_bucket(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -248,9 +262,13 @@ class Backend:
             run.history[history["offset"] :] = [json.loads(row) for row in history["content"]]
         if summary := files.get("wandb-summary.json"):
             run.summary = json.loads(summary["content"][-1])
+        run.preempting |= bool(body.get("preempting"))
         if body.get("complete"):
             run.exit_code = body["exitcode"]
             run.state = "failed" if run.exit_code else "finished"
+            if run.exit_code and run.preempting and run.sweep is not None:
+                run.state = "preempted"
+                self.find_sweep(run.sweep).again.append(run)
 
 
 _OPERATIONS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from minesweep.tracking.wandb_run import WandbRun
 
 MOST_STEPS = 5
 """Steps at most whose mined examples are sent: each takes as many pictures as logger.mined says."""
+
+PREEMPTED = (128 + signal.SIGUSR1, 128 + signal.SIGUSR2)
+"""Exit statuses after which W&B gives a sweep's trial to an agent again."""
 
 
 class WeightsAndBiases:
@@ -83,6 +87,8 @@ class WeightsAndBiases:
 
     def finish(self, summary: Row | None, exit_code: int) -> None:
         """Closes the W&B run within the time limit; warns if W&B did not take everything."""
+        if exit_code in PREEMPTED and self._to.run is not None:
+            self._to.put(self._to.run.mark_preempting)
         self._to.close(
             summary, exit_code, partial(self._log_mined, *self._mined) if self._mined else None
         )
