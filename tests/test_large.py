@@ -23,6 +23,7 @@ from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
 from minesweep.config.overrides import parse
 from minesweep.config.places import CONF
+from minesweep.dashboard import index
 from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.show import tables
 from minesweep.reporting.show.write import write
@@ -222,3 +223,32 @@ def test_of_many_runs_the_page_shows_some_and_the_files_hold_all(
         assert len(runs_file.read_text().splitlines()) == 1 + 2 * seeds
         sizes[seeds] = len(text)
     assert sizes[16] < sizes[4] + 2_000
+
+
+def test_of_many_runs_the_index_lists_some_of_each_study_and_counts_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "MOST_RUNS", 6)
+    monkeypatch.setattr(index, "LEAST_OF_STUDY", 2)
+    for study, seeds in (("large", 8), ("small", 3)):
+        for seed in range(seeds):
+            state = "failed" if seed == 1 else "finished"
+            write_run(tmp_path / study, config(seed=seed), name=f"{study}{seed}", state=state)
+    page = index.write_index(tmp_path).read_text()
+    listed = re.findall(r'<td class="run" data-v="(\w+)"', page)
+    assert len(listed) == 6
+    assert {"large1", "small1"} <= set(listed), "what failed comes first"
+    assert "11 runs in 2 studies: 2 failed, 9 finished." in page
+    assert "6 of 11 runs are listed" in page
+
+
+def test_of_an_unchanged_run_the_index_opens_no_file(tmp_path: Path, opened: Counter[str]) -> None:
+    for seed in range(5):
+        write_run(tmp_path / "nk", config(seed=seed))
+    opened.clear()
+    index.write_index(tmp_path)
+    first = sum(name.startswith(str(tmp_path / "nk")) for name in opened)
+    opened.clear()
+    index.write_index(tmp_path)
+    assert first == 4 * 5, "status, journal, summary, and whether W&B has it"
+    assert not [name for name in opened if name.startswith(f"{tmp_path / 'nk'}/")]

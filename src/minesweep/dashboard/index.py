@@ -17,6 +17,8 @@ from minesweep.pages import clean, environment
 from minesweep.units import DASH, unit, words
 
 PAGE = "index.html"
+MOST_RUNS, LEAST_OF_STUDY = 2_000, 20
+"""How many runs the page lists, and how many of each study in any case."""
 AMISS = ("failed", "stopped", "unreadable")
 
 
@@ -37,6 +39,7 @@ def write_index(folder: Path, tensorboard: str = "") -> Path:
 
 def render(found: Scan, tensorboard: str = "") -> str:
     """The page as HTML; every text in it is escaped, every link of a run is relative."""
+    listed = _listed(found.runs)
     left_out = [f"{count} {what}" for what, count in found.left_out.items()]
     if skipped := sum(run.skipped for run in found.runs):
         left_out.append(f"{skipped} damaged lines of journals")
@@ -46,7 +49,8 @@ def render(found: Scan, tensorboard: str = "") -> str:
         .render(
             answer=_answer(found.runs),
             studies=_studies(found),
-            runs=[_row(run, tensorboard) for run in found.runs],
+            runs=[_row(run, tensorboard) for run in listed],
+            more=_more(len(listed), len(found.runs)),
             states=[state for state in STATES if any(run.state == state for run in found.runs)],
             without=_without_page(found),
             report=command("report"),
@@ -56,6 +60,26 @@ def render(found: Scan, tensorboard: str = "") -> str:
             version=f"minesweep {__version__}",
         )
     )
+
+
+def _listed(runs: list[RunLine]) -> list[RunLine]:
+    """All runs; of very many the first of each study: those that are not finished, the newest."""
+    if len(runs) <= MOST_RUNS:
+        return runs
+    most = max(LEAST_OF_STUDY, MOST_RUNS // len({run.study for run in runs}))
+    held: Counter[str] = Counter()
+    kept = []
+    for run in runs:
+        held[run.study] += 1
+        if held[run.study] <= most:
+            kept.append(run)
+    return kept
+
+
+def _more(listed: int, count: int) -> str:
+    if listed == count:
+        return ""
+    return f"{listed:,} of {count:,} runs are listed: of each study those not finished, the newest."
 
 
 def _answer(runs: list[RunLine]) -> str:

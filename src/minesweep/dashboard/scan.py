@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,10 @@ def scan(folder: Path) -> Scan:
     for study in _folders(folder, left_out):
         for run in _folders(Path(study.path), left_out):
             if run.name == "report":
-                if (page := _stat(Path(run.path) / "report.html")) is not None:
+                if (page := _stat(f"{run.path}/report.html")) is not None:
                     reports[study.name] = page[0] / 1e9
                 continue
-            stamp: Stamp = [_stat(Path(run.path) / name) for name in FILES]
+            stamp: Stamp = [_stat(f"{run.path}/{name}") for name in FILES]
             if not any(stamp):
                 left_out["other folders"] += 1
                 continue
@@ -134,9 +135,9 @@ def scan(folder: Path) -> Scan:
             entry = known.get(place)
             if entry is None or entry["stamp"] != stamp:
                 line = _read(study.name, Path(run.path), stamp)
-                entry = {"stamp": stamp, "line": asdict(line)}
+                entry = {"stamp": stamp, "line": dict(vars(line))}
             kept[place] = entry
-            lines.append(_now(RunLine(**entry["line"]), Path(run.path)))
+            lines.append(_now(entry["line"], run.path))
     if not lines and any(map(_is_run, folder.iterdir())):
         raise UserError(f"{folder} is one study; give the folder of all, {folder.parent}")
     if kept != known:
@@ -181,7 +182,7 @@ def _folders(parent: Path, left_out: dict[str, int]) -> Iterator[os.DirEntry[str
                 yield entry
 
 
-def _stat(path: Path) -> list[int] | None:
+def _stat(path: str) -> list[int] | None:
     try:
         found = os.lstat(path)
     except OSError:
@@ -189,22 +190,26 @@ def _stat(path: Path) -> list[int] | None:
     return [found.st_mtime_ns, found.st_size]
 
 
-def _now(line: RunLine, path: Path) -> RunLine:
+def _now(known: dict[str, Any], path: str) -> RunLine:
     """Adds what no file's date tells: whether a process is at work, and which pages exist."""
-    line = replace(
-        line,
-        tensorboard=_is_plain(path / "tensorboard", Path.is_dir),
-        mined=_is_plain(path / "mined.html", Path.is_file),
-        embeddings=_is_plain(path / "embeddings.html", Path.is_file),
-    )
-    if line.state != "running" or is_locked(path):
+    pages = {
+        "tensorboard": _is(f"{path}/tensorboard", stat.S_ISDIR),
+        "mined": _is(f"{path}/mined.html", stat.S_ISREG),
+        "embeddings": _is(f"{path}/embeddings.html", stat.S_ISREG),
+    }
+    line = RunLine(**{**known, **pages})
+    if line.state != "running" or is_locked(Path(path)):
         return line
     reason = "its process is gone; the same command goes on from the last checkpoint"
     return replace(line, state="stopped", reason=reason, left=None)
 
 
-def _is_plain(path: Path, kind: Any) -> bool:
-    return kind(path) and not path.is_symlink()
+def _is(path: str, kind: Callable[[int], bool]) -> bool:
+    """Whether something of a kind is there; a link is none."""
+    try:
+        return kind(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _read(study: str, path: Path, stamp: Stamp) -> RunLine:

@@ -179,7 +179,8 @@ def read_study(folder: Path | str) -> Study:
     found = [run for run in read if run.status["state"] == "finished"]
     table, keys, metrics = _table(found)
     table = _one_run_each(table, keys, found, problems)
-    found = [run for run in found if run.name in set(table["run"])]
+    kept = set(table["run"])
+    found = [run for run in found if run.name in kept]
     curves, histograms = _curves(found)
     statuses = [run.status for run in found]
     made_with = provenance(statuses)
