@@ -27,7 +27,9 @@ from minesweep.sweeps.spec import read
 QUICK = ("trainer.max_steps=5", "trainer.threads=1", "trainer.batch_size=64", "logger=none")
 
 
-def started(*words: str, cwd: Path, python: str = sys.executable) -> subprocess.CompletedProcess:
+def started(
+    *words: str, cwd: Path, python: str = sys.executable, timeout: int = 250
+) -> subprocess.CompletedProcess:
     """``minesweep WORDS`` as its console script starts it."""
     code = "import sys; sys.argv[0] = 'minesweep'; from minesweep.cli import main; main()"
     environment = {name: text for name, text in os.environ.items() if name != "MINESWEEP_RUNS"}
@@ -37,7 +39,7 @@ def started(*words: str, cwd: Path, python: str = sys.executable) -> subprocess.
         env=environment,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=timeout,
         check=False,
     )
 
@@ -178,7 +180,7 @@ def test_the_wheel_holds_what_is_read(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)  # half a minute of work for a core that has nothing else to do
 def test_the_installed_wheel_runs_in_an_empty_folder(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +197,7 @@ def test_the_installed_wheel_runs_in_an_empty_folder(
     empty.mkdir()
 
     def ran(*words: str, cwd: Path = empty) -> str:
-        done = started(*words, cwd=cwd, python=str(python))
+        done = started(*words, cwd=cwd, python=str(python), timeout=1800)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("cpu", "joblib", "slurm", "bayes", "text", "pml", "dev")
+# Without text, whose lowest wordllama wants a newer NumPy than the rest does.
+EXTRAS = ("cpu", "joblib", "slurm", "bayes", "pml", "dev")
 INSTALLED = (
     "import importlib.metadata as m, json, sys; "
     "print(json.dumps({n: m.version(n) for n in json.loads(sys.argv[1])}))"
@@ -59,7 +60,18 @@ def installed(which: str, words: list[str], into: Path, beside: Path | None) -> 
     paths = [ROOT / "src", *(beside.glob("lib/python*/site-packages") if beside else [])]
     # Behind this environment's own packages; the checkout's have no other of their name.
     (site / "zzz_beside.pth").write_text("".join(f"{path}\n" for path in paths))
+    if beside is not None and (wanted := lacking(python, words)):
+        subprocess.run([*command, *wanted], check=True)
     return python
+
+
+def lacking(python: Path, words: list[str]) -> list[str]:
+    """What the packages asked for require, and the environment beside has not or otherwise."""
+    names = {re.split(r"[=<>!]", word)[0].lower() for word in words}
+    told = subprocess.run([python, "-m", "pip", "check"], capture_output=True, text=True).stdout
+    line = r"^(\S+) \S+ (?:requires (\S+), which is not|has requirement (.+?), but you have)"
+    found = re.findall(line, told, re.MULTILINE)
+    return sorted({missing or other for name, missing, other in found if name.lower() in names})
 
 
 def main() -> int:
