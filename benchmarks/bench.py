@@ -26,6 +26,7 @@ from minesweep.words import nearest
 HERE = Path(__file__).resolve().parent
 NAMES = (
     *("ohem", "row_check", "hard_examples", "epochs", "neighbours", "in_batch", "pairs", "moco"),
+    "documents",
     *("sweep_overhead", "startup", "tracking", "step_profile", "growth"),
 )
 

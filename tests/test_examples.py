@@ -55,6 +55,18 @@ def test_each_example_runs_and_says_what_it_saves(example: str, packages: list[s
     assert f"'samples/n': {n}, 'samples/k': {k}," in hard[0]
 
 
+def test_negatives_are_mined_anew_in_the_trainer_of_sentence_transformers() -> None:
+    needs("sentence_transformers", "datasets", "accelerate", "wordllama")
+    data = Path(os.environ.get("MINESWEEP_DATA", "data"))
+    if not (data / "quora" / "pairs.tsv.gz").exists():
+        pytest.skip("no Quora pairs here: set MINESWEEP_DATA to a folder that has them")
+    text = printed("sentence_transformers_quora", 24)
+    found = re.search(r"mined (\d+) times .* cosine of the negatives (\S+), then (\S+)", text)
+    assert found, text
+    assert found[1] == "3"  # before the first step, after 10 and 20
+    assert float(found[3]) < float(found[2])  # what is learned from moves away
+
+
 def test_lightning_and_accelerate_learn_the_same() -> None:
     needs("lightning", "accelerate")
     numbers = [

@@ -32,7 +32,7 @@ class Retrieval(Dataset):
         path: A file of pairs, or a folder in BEIR's layout; see
             :func:`~minesweep.datasets.retrieval_files.read_collection`.
         corpus: A file of further documents.
-        tokenizer: ``wordllama``, ``words``, or a folder with a ``tokenizer.json``.
+        tokenizer: See :func:`~minesweep.datasets.tokenizers.tokenize`.
         special_tokens: Whether the tokenizer's first and last tokens are added.
         max_tokens: Longer texts are cut.
         query_prompt: Put before each query.
@@ -53,7 +53,7 @@ class Retrieval(Dataset):
         path: str | None = None,
         corpus: str | None = None,
         *,
-        tokenizer: str = WORDLLAMA,
+        tokenizer: str | None = WORDLLAMA,
         special_tokens: bool = False,
         max_tokens: int = 64,
         query_prompt: str = "",

@@ -67,6 +67,10 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def inside(self) -> Tensor:
+        """``[n, longest]`` bool: tokens, not padding."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
     def __getitem__(self, rows: Tensor) -> Tokens:
         """The sentences at ``rows``, cut to the longest of them."""
         lengths = self.lengths[rows]

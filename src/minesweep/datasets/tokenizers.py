@@ -16,7 +16,7 @@ AT_ONCE = 8192
 
 
 def tokenize(
-    tokenizer: str,
+    tokenizer: str | None,
     texts: Sequence[str],
     longest: int,
     special: bool = False,
@@ -25,8 +25,9 @@ def tokenize(
     """The texts as token numbers, and how many different tokens there are.
 
     Args:
-        tokenizer: ``wordllama``; a folder with a ``tokenizer.json``; or ``words``, which numbers
-            the lower-case words of the ``learned`` texts.
+        tokenizer: ``wordllama``; a folder, or a name in Hugging Face's cache, with a
+            ``tokenizer.json``; or ``words``, which numbers the lower-case words of the ``learned``
+            texts.
         texts: The texts.
         longest: Longer ones are cut, in tokens.
         special: Whether the tokenizer's own first and last tokens are added.
@@ -44,7 +45,7 @@ def tokenize(
 
 
 def _tokenize(
-    tokenizer: str, texts: Sequence[str], longest: int, special: bool
+    tokenizer: str | None, texts: Sequence[str], longest: int, special: bool
 ) -> tuple[Tokens, int]:
     try:
         import tokenizers
@@ -73,16 +74,42 @@ def _tokenize(
     return Tokens(ids.masked_scatter_(places, torch.cat(flat)), sizes), encoder.get_vocab_size()
 
 
-def _file(tokenizer: str) -> Path:
+def _file(tokenizer: str | None) -> Path:
     if tokenizer == WORDLLAMA:
         return wordllama_file("tokenizers/l2_supercat_tokenizer_config.json")
-    path = Path(tokenizer).expanduser() / "tokenizer.json"
-    if not path.is_file():
+    return model_folder("dataset.tokenizer", tokenizer, "tokenizer.json") / "tokenizer.json"
+
+
+def model_folder(key: str, name: str | None, file: str) -> Path:
+    """The folder of a model that is on this machine.
+
+    Args:
+        key: What the user gives it by; messages begin with it.
+        name: A folder, or a name that is in Hugging Face's cache, which is read without network.
+        file: What the folder must have.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not name:
+        raise UserError(f"{key} is missing: give a folder with {file}, or a name in the cache")
+    folder = Path(name).expanduser()
+    if (folder / file).is_file():
+        return folder
+    if folder.is_dir():
+        raise UserError(f"{key}={name} is a folder without {file}")
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(name, file)
+    except ValueError:  # no name of a model
+        found = None
+    if not isinstance(found, str):
         raise UserError(
-            f"dataset.tokenizer={tokenizer} is not wordllama, words or a folder with a "
-            "tokenizer.json"
+            f"{key}={name} is not there: neither a folder with {file}, nor a name in Hugging "
+            "Face's cache"
         )
-    return path
+    return Path(found).parent
 
 
 def wordllama_file(name: str) -> Path:

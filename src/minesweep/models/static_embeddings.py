@@ -60,8 +60,7 @@ class StaticEmbeddings(nn.Module):
         self.table = nn.EmbeddingBag.from_pretrained(weights, freeze=False, mode="mean")
 
     def forward(self, tokens: Tokens) -> Tensor:
-        inside = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
-        flat = tokens.ids[inside < tokens.lengths[:, None]]
+        flat = tokens.ids[tokens.inside()]
         outputs: Tensor = self.table(flat, tokens.lengths.cumsum(0) - tokens.lengths)
         return outputs
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minesweep.datasets.tokenizers import WORDLLAMA, WORDS, tokenize
 from minesweep.errors import UserError
+from minesweep.models.sentence_transformer import NEEDED, load_sentence_transformer
 from minesweep.models.static_embeddings import StaticEmbeddings
 from minesweep.training.load import load_run
 
@@ -30,7 +31,7 @@ def text_encoder(name: str) -> Encode:
     folder = Path(name).expanduser()
     if (folder / "config.yaml").is_file():
         return _of_run(folder)
-    if (folder / "modules.json").is_file():
+    if (folder / NEEDED).is_file():
         return _sentence_transformer(folder)
     _, size = tokenize(name, ["a"], 1)
     model = StaticEmbeddings(name, input_shape=(size,), num_classes=1).eval()
@@ -58,13 +59,7 @@ def _of_run(folder: Path) -> Encode:
 
 
 def _sentence_transformer(folder: Path) -> Encode:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError(
-            f"--model={folder} needs sentence-transformers: pip install sentence-transformers"
-        ) from None
-    model = SentenceTransformer(str(folder), device="cpu")
+    model = load_sentence_transformer("--model", folder)
 
     def encode(texts: list[str]) -> Tensor:
         vectors = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
