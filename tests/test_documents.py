@@ -1,25 +1,21 @@
-"""Documents as candidates: files, and runs that mine them."""
+"""Documents as candidates: runs that mine them."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from conftest import Train
+from conftest import Killed, Train
+from test_training import only_run, results
 
 from minesweep.datasets.documents import Documents
-from minesweep.datasets.retrieval import Retrieval, limited, linked
-from minesweep.datasets.retrieval_files import read_collection
+from minesweep.datasets.retrieval import Retrieval
 from minesweep.errors import UserError
 from minesweep.models.static_embeddings import StaticEmbeddings
-
-# --- files -----------------------------------------------------------------------------------
 
 
 def pairs_file(path: Path, count: int = 60) -> Path:
@@ -40,142 +36,11 @@ def small(path: Path) -> list[str]:
     ]
 
 
-def test_pairs_are_read_alike_from_jsonl_csv_and_beir(tmp_path: Path) -> None:
-    found = read_collection(pairs_file(tmp_path / "a.jsonl"))
-    table = tmp_path / "a.csv"
-    lines = ["\ufeffanchor,positive"]
-    lines += [f'"{found.queries[q]}","{found.documents[d]}"' for q, d in found.pairs]
-    table.write_text("\n".join(lines))
-    folder = tmp_path / "beir"
-    (folder / "qrels").mkdir(parents=True)
-    for name, texts in (("corpus", found.documents), ("queries", found.queries)):
-        rows = [json.dumps({"_id": f"{name}{i}", "text": text}) for i, text in enumerate(texts)]
-        (folder / f"{name}.jsonl").write_text("\n".join(rows))
-    rows = ["query-id\tcorpus-id\tscore"]
-    rows += [f"queries{q}\tcorpus{d}\t1" for q, d in found.pairs]
-    (folder / "qrels" / "all.tsv").write_text("\n".join([*rows, "queries0\tcorpus1\t0"]))
-    for path in (table, folder):
-        again = read_collection(path)
-        assert (again.queries, again.pairs) == (found.queries, found.pairs)
-        assert again.documents == found.documents
-        assert not again.notes
-
-
-def test_a_limit_keeps_whole_groups_and_the_documents_that_answer_nothing(tmp_path: Path) -> None:
-    further = tmp_path / "more.txt"
-    further.write_text("of nobody\n")
-    found = read_collection(pairs_file(tmp_path / "a.jsonl"), further)
-    groups = linked(found)
-    left, kept = limited(found, groups, 7, np.random.default_rng(0))
-    assert len(left.queries) == 7
-    assert "of nobody" in left.documents
-    wanted = [(found.queries[q], found.documents[d]) for q, d in found.pairs]
-    named = [(left.queries[q], left.documents[d]) for q, d in left.pairs]
-    assert named == [pair for pair in wanted if pair[0] in left.queries]
-    assert len(left.documents) == len({d for _, d in named}) + 1
-    rows = [found.documents.index(text) for text in left.documents]
-    rows += [len(found.documents) + found.queries.index(text) for text in left.queries]
-    assert (kept == groups[rows]).all()
-
-
-@pytest.mark.skipif(importlib.util.find_spec("wordllama") is None, reason="needs the extra 'text'")
-def test_the_first_numbers_of_wordllamas_table_serve_alone() -> None:
-    whole = StaticEmbeddings(input_shape=(32000,), num_classes=1).table.weight
-    part = StaticEmbeddings(width=64, input_shape=(32000,), num_classes=1).table.weight
-    torch.testing.assert_close(part, whole[:, :64], rtol=0, atol=0)
-    with pytest.raises(UserError, match=r"model.width=300 must be 1 to 256"):
-        StaticEmbeddings(width=300, input_shape=(32000,), num_classes=1)
-
-
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"query": "a", "positive": "b"}\n\n{"query": "a", "positive": "b"}\n'
-        '{"query": "", "positive": "c"}\n{"query": "d", "positive": []}\n'
-        '{"query": "e", "positive": " "}\n'
-    )
-    further = tmp_path / "more.txt"
-    further.write_text("x\n\nb\nx\n")
-    found = read_collection(path, further)
-    assert found.documents == ["b", "x"]
-    assert found.notes == [
-        "1 queries are empty",
-        "2 queries have no positive",
-        "1 pairs are there twice",
-        "2 documents of more.txt are there twice",
-        "1 documents of more.txt are empty",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "told"),
-    [
-        ("a.jsonl", '{"query": "a", "positive": "b"}\n{"query": \n', "line 2 is not JSON"),
-        ("a.jsonl", "[1, 2]\n", "line 1 is not a JSON object"),
-        ("a.jsonl", '{"qery": "a", "positive": "b"}\n', "there is no query; its keys are qery"),
-        ("a.jsonl", '{"query": "a"}\n', "there is no positive"),
-        ("a.jsonl", '{"query": "a", "positive": [1]}\n', "positive is not a list of texts"),
-        ("a.jsonl", '{"query": {"a": 1}, "positive": "b"}\n', "query is not a text"),
-        ("a.jsonl", "", "holds no query with a positive"),
-        ("a.csv", "x,y\n1,2\n", "there is no query"),
-        ("b.jsonl", None, "is not there"),
-    ],
-)
-def test_broken_files_are_one_line(name: str, text: str | None, told: str, tmp_path: Path) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=told):
-        read_collection(tmp_path / name)
-
-
-def test_a_file_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"query": "\xff\xfe", "positive": "b"}')
-    with pytest.raises(UserError, match="not UTF-8"):
-        read_collection(tmp_path / "a.jsonl")
-
-
-def test_beir_needs_its_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no corpus\.jsonl"):
-        read_collection(tmp_path)
-    for name in ("corpus", "queries"):
-        (tmp_path / f"{name}.jsonl").write_text('{"_id": "1", "text": "a"}\n')
-    with pytest.raises(UserError, match="no qrels"):
-        read_collection(tmp_path)
-
-
 def load(path: Path, **settings: Any) -> tuple[Documents, Documents, Documents]:
     data = Retrieval(str(path), tokenizer="words", **settings).load(path.parent)
     splits = (data.train, data.val, data.test)
     assert all(isinstance(split, Documents) for split in splits)
     return splits  # type: ignore[return-value]
-
-
-def test_splits_share_no_linked_text(tmp_path: Path) -> None:
-    train, val, test = load(pairs_file(tmp_path / "a.jsonl"))
-    assert train.corpus is not None
-    asked = [
-        {split.texts[int(split.inputs[row])] for row in split.queries.tolist()}
-        for split in (train, val, test)
-    ]
-    assert not asked[0] & asked[1]
-    assert not asked[0] & asked[2]
-    assert not asked[1] & asked[2]
-    mined = {train.texts[int(row)] for row in train.inputs[: train.documents]}
-    for split in (val, test):
-        answers = {split.texts[int(row)] for row in split.relevant.rows}
-        assert answers
-        assert not answers & mined
-        assert split.documents == 66  # evaluation searches all
-
-
-def test_hidden_positives_are_unknown_to_mining_and_known_to_the_log(tmp_path: Path) -> None:
-    path = pairs_file(tmp_path / "a.jsonl")
-    whole, half = load(path)[0].corpus, load(path, hide_positives=0.5)[0].corpus
-    assert whole is not None
-    assert half is not None
-    assert len(half.pairs) == round(len(whole.pairs) / 2)
-    assert len(half.known.rows) == len(half.pairs)
-    assert len(half.answers.rows) >= len(half.known.rows)
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -216,7 +81,6 @@ def test_known_positives_are_never_mined_and_naive_mining_takes_them(
 def test_gradients_in_chunks_are_those_of_one_pass(tmp_path: Path) -> None:
     from minesweep.datasets.base import Batch
     from minesweep.miners.documents import RandomDocuments
-    from minesweep.models.static_embeddings import StaticEmbeddings
     from minesweep.objectives.multiple_negatives import MultipleNegatives
 
     split, _, _ = load(pairs_file(tmp_path / "a.jsonl"))
@@ -241,7 +105,6 @@ def test_gradients_in_chunks_are_those_of_one_pass(tmp_path: Path) -> None:
 def test_the_loss_is_that_of_a_loop(tmp_path: Path) -> None:
     from minesweep.datasets.base import Batch
     from minesweep.miners.documents import RandomDocuments
-    from minesweep.models.static_embeddings import StaticEmbeddings
     from minesweep.objectives.multiple_negatives import MultipleNegatives
 
     split, _, _ = load(pairs_file(tmp_path / "a.jsonl"))
@@ -291,3 +154,23 @@ def test_wrong_settings_are_one_line(
         settings = ["miner=corpus", "logger=none", "trainer.max_steps=2"]
     with pytest.raises(UserError, match=told):
         train(*settings, *wrong)
+
+
+@pytest.mark.parametrize("search", ["miner.factory=null", "miner.factory=[IVF4,Flat]"])
+def test_a_run_killed_between_two_refreshes_ends_as_an_undisturbed_one(
+    search: str, train: Train, kill_at: Any, runs_dir: Path, tmp_path: Path
+) -> None:
+    if "IVF" in search:
+        pytest.importorskip("faiss")
+    further = ["miner.refresh=4", "trainer.max_steps=12", "trainer.checkpoint_every=1"]
+    rules = ["miner.relative_margin=0.05", "miner.sampling_strategy=random"]
+    chosen = ["miner=corpus", search, *small(pairs_file(tmp_path / "a.jsonl")), *further, *rules]
+    train(*chosen, "study=whole")
+    for step in (6, 11):
+        kill_at(step)
+        with pytest.raises(Killed):
+            train(*chosen, "study=killed")
+    kill_at(None)
+    train(*chosen, "study=killed")
+    whole, killed = (only_run(runs_dir, study) for study in ("whole", "killed"))
+    assert results(whole) == results(killed)

@@ -19,6 +19,7 @@ from minesweep.config.build import build
 from minesweep.dashboard.index import shown as printable
 from minesweep.dashboard.masks import layers, legend, stack
 from minesweep.datasets.base import Data, Split
+from minesweep.datasets.documents import Documents
 from minesweep.datasets.show import Shown, pictures, shown
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
@@ -36,7 +37,7 @@ SIDE = 64
 """Pixels: larger pictures are made smaller."""
 ROLES = ("first", "second", "anchor", "positive", "negative", "query")
 """Parts of a card with several examples, each of which has a label of its own."""
-TOLD = ("score", "rank", "selected", "label", "prediction")
+TOLD = ("score", "rank", "selected", "label", "prediction", "answers_the_query")
 """Values that have a place of their own on a card; the others are listed."""
 
 
@@ -105,7 +106,7 @@ class Gallery:
         parts = self._known.get(row)
         if parts is None:
             return role, "", "no such example" if row >= 0 else "not an example: a mix"
-        if part is None and role in ROLES:
+        if part is None and role in ROLES and not isinstance(self.split, Documents):
             role = f"{role}: {self.name(int(self.split.labels[row]))}"
         kept = parts if part is None or not 0 <= part < len(parts) else (parts[part],)
         texts = [printable(thing) for thing in kept if isinstance(thing, str)]
@@ -209,6 +210,8 @@ def _cards(record: dict[str, Any], gallery: Gallery, cfg: DictConfig) -> list[Ca
         marks = [("selected", False) if value["selected"] else ("not selected", False)]
         if flipped is not None and "label" in value and 0 <= row < len(flipped) and flipped[row]:
             marks.append(("flipped label", True))
+        if value.get("answers_the_query"):
+            marks.append(("answers the query", True))
         lines = [f"{_score([record])} {_number(value['score'])}"]
         lines += _said(value, gallery) if len(rows) == 1 else []
         lines += [f"{words(n)} {_number(v)}" for n, v in value.items() if n not in TOLD]

@@ -79,7 +79,8 @@ def read_collection(path: Path, corpus: Path | None = None) -> Collection:
         _note(found, count - added, f"documents of {corpus.name} are there twice")
         _note(found, empty, f"documents of {corpus.name} are empty")
     if not found.pairs:
-        raise UserError(f"{path} holds no query with a positive")
+        why = f": {'; '.join(found.notes)}" if found.notes else ""
+        raise UserError(f"{path} holds no query with a positive{why}")
     return found
 
 
@@ -149,7 +150,7 @@ def _beir(folder: Path) -> Collection:
     tables = sorted((folder / "qrels").glob("*.tsv")) or sorted(folder.glob("qrels*.tsv"))
     if not tables:
         raise UserError(f"{folder} has no qrels/*.tsv: BEIR's layout needs one")
-    unknown = 0
+    unknown, dealt = 0, dict[str, set[int]]()
     for path in tables:
         split = next((part for part, words in SPLITS.items() if path.stem in words), None)
         for line, row in _rows(path):
@@ -168,9 +169,15 @@ def _beir(folder: Path) -> Collection:
             number = names["queries"][query]
             found.pairs.append((number, names["corpus"][document]))
             if split is not None:
-                found.parts.setdefault(split, []).append(number)
+                for other, held in dealt.items():
+                    if other != split and number in held:
+                        raise UserError(
+                            f"{path}, line {line}: the query {query} is of {other}, too; a query "
+                            "is of one split"
+                        )
+                dealt.setdefault(split, set()).add(number)
     found.pairs = list(dict.fromkeys(found.pairs))
-    found.parts = {part: list(dict.fromkeys(numbers)) for part, numbers in found.parts.items()}
+    found.parts = {part: sorted(numbers) for part, numbers in dealt.items()}
     _note(found, unknown, "rows of qrels name a query or a document that is not there")
     return found
 
@@ -196,20 +203,34 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             entry = json.loads(line)
+            if "\\ud" in line.lower():
+                json.dumps(entry, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number} is not JSON: {error.msg}") from None
+        except RecursionError:
+            raise UserError(f"{path}, line {number} is not JSON: lists in lists in lists") from None
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{path}, line {number} holds half a character, such as \\ud83d alone"
+            ) from None
         if not isinstance(entry, dict):
             raise UserError(f"{path}, line {number} is not a JSON object such as {{...}}")
         yield number, entry
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(_lines(path), delimiter=TABLES[path.suffix])
+    # Strict: a quote that is not closed would swallow the lines behind it.
+    reader = csv.DictReader(_lines(path), delimiter=TABLES[path.suffix], strict=True)
     try:
         for row in reader:
+            if None in row:
+                raise UserError(
+                    f"{path}, line {reader.line_num} has more fields than the header: put texts "
+                    "in double quotes"
+                )
             yield reader.line_num, {str(key).strip(): value for key, value in row.items()}
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+        raise UserError(f"{path}, after line {reader.line_num}: {error}") from None
 
 
 def _document(path: Path, line: int, entry: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from minesweep.datasets.base import Split
+from minesweep.datasets.documents import Documents
 from minesweep.datasets.pairs import SentencePairs
 from minesweep.datasets.sentences import Sentences
 
@@ -25,6 +26,8 @@ def shown(split: Split, rows: Tensor) -> list[tuple[Shown, ...]]:
         return [tuple(split.texts[place] for place in pair) for pair in places]
     if isinstance(split, Sentences):
         return [(split.texts[row],) for row in rows.tolist()]
+    if isinstance(split, Documents):
+        return [(split.texts[place],) for place in split.inputs[rows].tolist()]
     inputs = split.fetch(rows).inputs
     found = pictures(inputs)
     if found is not None:

@@ -71,7 +71,8 @@ def retrieval(
             the k nearest.
         most: At most so many queries, and rows to cluster; drawn once and for all for a given N.
             The queries are compared with all rows. None for all: 10,000 x 64 take about three
-            seconds on one core, 2,000 queries among them half a second.
+            seconds on one quiet core, 2,000 queries among them half a second; the first call
+            takes one to two seconds more, to import scikit-learn.
         memory: MiB of working space, about.
         cosine: Whether distances are those of the directions.
 

@@ -14,7 +14,7 @@ from minesweep.errors import UserError
 from minesweep.evaluation.ranking import ranking
 from minesweep.miners.base import Miner, Pool
 from minesweep.objectives.base import Objective, Outcome
-from minesweep.objectives.mined import Mined
+from minesweep.objectives.mined import Mined, hardest_negatives
 from minesweep.words import check_word
 
 HARDER = ("mined", "all")
@@ -123,33 +123,35 @@ class MultipleNegatives(Objective):
         return (itself | known) & (proposed != torch.arange(len(rows), device=rows.device)[:, None])
 
     def mined(self, batch: Batch, outcome: Outcome, most: int) -> Mined | None:
-        """The queries of highest loss, with their positive and their most similar negative."""
-        n = len(batch.rows)
-        order = outcome.scores.argsort(descending=True, stable=True)[:most]
-        cosines = outcome.details["cosines"]
-        positive = cosines.diagonal()[order]
+        """The queries whose negative is nearest, measured against their positive.
+
+        Shown is the most similar of the query's mined negatives; where none is mined, the most
+        similar other positive of the batch.
+        """
+        n, group = batch.rows.shape
+        cosines, m = outcome.details["cosines"], group - 2
         negatives = cosines.masked_fill(self._barred(batch.rows), -torch.inf)
-        negatives.diagonal().fill_(-torch.inf)
-        similarity, column = negatives[order].max(1)
+        negatives[:, :n].fill_diagonal_(-torch.inf)
+        shown = negatives
+        if m:
+            owner = torch.arange(n, device=cosines.device).repeat_interleave(m)
+            own = owner == torch.arange(n, device=cosines.device)[:, None]
+            own = torch.cat([torch.zeros_like(cosines[:, :n], dtype=torch.bool), own], 1)
+            shown = negatives.masked_fill(~own, -torch.inf)
+        weights = torch.zeros_like(shown).scatter_(1, shown.argmax(1, keepdim=True), 1)
+        positive = cosines[:, :n].diagonal()
+        order, column, values = hardest_negatives(negatives, positive, weights, most)
         documents = torch.cat([batch.rows[:, 1], batch.rows[:, 2:].flatten()])
         rows = {
             "query": batch.rows[order, 0],
             "positive": batch.rows[order, 1],
             "negative": documents[column],
         }
-        values = {
-            "score": outcome.scores[order].float(),
-            "rank": torch.arange(len(order), device=order.device),
-            "selected": torch.ones_like(order, dtype=torch.bool),
-            "positive_similarity": positive,
-            "negative_similarity": similarity,
-            "was_mined": column >= n,
-        }
         assert self._corpus is not None
         queries = rows["query"] - self._corpus.documents
         answers = self._corpus.answers.contains(queries, rows["negative"][:, None])
-        values["answers_the_query"] = answers[:, 0]
-        return Mined(n, rows, values)
+        further = {"loss": outcome.scores[order].float(), "answers_the_query": answers[:, 0]}
+        return Mined(n, rows, values | further)
 
     def evaluate(self, model: nn.Module, split: Split, chunk: int = 2048) -> dict[str, float]:
         """nDCG@10, MRR@10 and recall of the split's queries against the whole corpus."""
