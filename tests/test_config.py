@@ -317,6 +317,13 @@ def test_an_arm_is_what_its_words_are_on_the_command_line(arm: str, words: str) 
     assert identity(named) == identity(by_hand)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "experiment").glob("*/*.yaml")), ids=str)
+def test_what_adds_to_a_study_is_an_arm_in_its_file(path: Path) -> None:
+    study = path.parent.name
+    told = f"write it as an arm into conf/experiment/{study}.yaml"
+    assert f"/experiment/{study}@_global_" not in path.read_text(), told
+
+
 def test_the_command_line_wins_over_an_arm() -> None:
     cfg = compose(["experiment=help/ohem-25", "miner=random_k", "miner.ratio=0.75", "seed=3"])
     assert (run_name(cfg), cfg.trainer.count) == ("random_k-n256-k192-s3", "backward")
