@@ -131,11 +131,8 @@ class _Http(http.client.HTTPConnection):
         self.sock.settimeout(READ_TIMEOUT)
 
 
-class _Https(http.client.HTTPSConnection):
-    def connect(self) -> None:
-        self.timeout = CONNECT_TIMEOUT
-        super().connect()
-        self.sock.settimeout(READ_TIMEOUT)
+class _Https(_Http, http.client.HTTPSConnection):
+    """The same with encryption: ``_Http`` comes first, so its ``connect`` calls that of HTTPS."""
 
 
 def _opener() -> urllib.request.OpenerDirector:
