@@ -83,7 +83,7 @@ def test_a_thousand_runs(open_page: Open, tmp_path: Path) -> None:
 def test_the_study_page(open_page: Open, tmp_path: Path) -> None:
     from minesweep.reporting.analyse.report import analyse
     from minesweep.reporting.show.figures import all_figures
-    from minesweep.reporting.show.page import render as render_study
+    from minesweep.reporting.show.write import render as render_study
 
     study = ohem_study(tmp_path / "nk", {128: 0.01, 384: -0.004}, seeds=range(3))
     (study / "report.yaml").write_text(yaml.safe_dump({"baseline": "random_k", "views": VIEWS}))

@@ -19,8 +19,7 @@ from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.read.study import read_study
 from minesweep.reporting.show.figures import all_figures, shown_arms
 from minesweep.reporting.show.losses import loss_histograms
-from minesweep.reporting.show.page import render
-from minesweep.reporting.show.write import markdown, write
+from minesweep.reporting.show.write import markdown, render, write
 
 # --- folders that are amiss -----------------------------------------------------------------
 

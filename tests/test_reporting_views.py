@@ -18,8 +18,7 @@ from minesweep.reporting.analyse.report import Report, analyse
 from minesweep.reporting.analyse.settings import read_settings
 from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff
 from minesweep.reporting.show.figures import all_figures
-from minesweep.reporting.show.page import render
-from minesweep.reporting.show.write import write
+from minesweep.reporting.show.write import render, write
 
 MARGINS, DIMS = (0.5, 1.0, 2.0), (3, 16)
 

@@ -10,6 +10,7 @@ DASH = "\N{EN DASH}"
 """Stands for a value that there is not."""
 _SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|iou|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
 _WORDS = {"samples/backward": "samples backpropagated", "samples/forward": "samples scored"}
+_WORDS |= {"seconds": "benchmark seconds", "elapsed": "seconds on the runs' own clocks"}
 _LOWER = re.compile(r"loss|error|seconds|perplexity|^steps to ")
 
 

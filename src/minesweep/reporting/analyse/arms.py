@@ -144,19 +144,15 @@ def find_baselines(
         wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
         known = "; ".join(arm.label for arm in arms[:12])
         raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
-    own = {arm.label for arm in candidates}
-    near, found = _by_values(candidates, within), {}
-    matched, fitting = {}, {}
-    for place, group in near.items():
-        differing = [k for k in group[0].values if len({repr(c.values[k]) for c in group}) > 1]
-        matched[place] = [key for key in differing if key not in baseline]
-        fitting[place] = _by_values(group, matched[place])
+    own, found, fitting = {arm.label for arm in candidates}, {}, {}
+    for place, near in _by_values(candidates, within).items():
+        differing = [k for k in near[0].values if len({repr(c.values[k]) for c in near}) > 1]
+        matched = [key for key in differing if key not in baseline]
+        fitting[place] = matched, _by_values(near, matched)
     for arm in arms:
-        place = tuple(arm.values[key] for key in within)
-        if arm.label in own or place not in near:
-            continue
-        fits = fitting[place].get(tuple(arm.values[key] for key in matched[place]), [])
-        if len(fits) == 1:
+        matched, by_values = fitting.get(tuple(arm.values[key] for key in within), ([], {}))
+        fits = by_values.get(tuple(arm.values[key] for key in matched), [])
+        if arm.label not in own and len(fits) == 1:
             found[arm.label] = fits[0].label
     return found
 

@@ -31,8 +31,8 @@ def read_step_seconds(folder: Path, arms: list[Arm], notes: list[str]) -> dict[s
         return {}
     known = {str(key): x for key, v in given.items() if (x := number(v)) is not None and x > 0}
     if missing := [arm.label for arm in arms if arm.label not in known]:
-        lacking = "; ".join(missing[:8])
-        notes.append(f"Equal seconds are left out: step_seconds.json lacks {lacking}.")
+        lacking = f"step_seconds.json lacks {'; '.join(missing[:8])}"
+        notes.append(f"Equal seconds are left out: {lacking}.")
         return {}
     return {arm.label: known[arm.label] for arm in arms}
 

@@ -20,7 +20,6 @@ from minesweep.reporting.analyse.arms import (
 )
 from minesweep.reporting.analyse.settings import Settings, View
 from minesweep.reporting.read.study import Study
-from minesweep.statistics.samples import Interval
 from minesweep.statistics.tables import exponent, summarise
 from minesweep.tracking.reading import UnreadableError, number, read_journal
 from minesweep.units import lower_is_better, words
@@ -44,7 +43,6 @@ class Surface:
         cells: One row an arm: ``label`` (the value of ``by``), ``x``, ``y``, ``mean``, ``half``
             (of its 95 % interval), ``n`` seeds, and ``rank``: ``BEST`` for the best mean of its x,
             ``CLOSE`` where the interval reaches that mean, else 0.
-        growth: By label, the exponent b of best y ~ x^b; labels without one are left out.
     """
 
     title: str
@@ -54,7 +52,6 @@ class Surface:
     columns: list[str]
     rows: list[str]
     cells: pd.DataFrame
-    growth: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,7 @@ def make_views(
     for view in settings.views:
         try:
             if view.kind == "surface":
-                made.append(surface := _surface(view, study, settings))
-                notes += _growth(surface)
+                made.append(_surface(view, study, settings, notes))
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
             elif view.value not in (held := list(study.curves["metric"].cat.categories)):
@@ -118,7 +114,7 @@ def _label(arm: Arm, by: Sequence[str], short: Mapping[str, str]) -> str:
     return ", ".join(f"{short[key]}={show(arm.values[key])}" for key in by)
 
 
-def _surface(view: View, study: Study, settings: Settings) -> Surface:
+def _surface(view: View, study: Study, settings: Settings, notes: list[str]) -> Surface:
     # Over all runs: what best_by chooses for the table is one row of the surface.
     keys = list(study.keys)
     arms, labels = make_arms(study.runs, keys)
@@ -152,23 +148,21 @@ def _surface(view: View, study: Study, settings: Settings) -> Surface:
     close = score + cells["half"].fillna(0) >= column.transform("max")
     cells["rank"] = close.astype(int) * CLOSE
     cells.loc[column.idxmax().dropna(), "rank"] = BEST
+    title = view.title or f"{words(metric).capitalize()} over {short[x]} and {short[y]}"
     # The best is chosen on validation data, where there are such, as in the table.
     validation, of_study = settings.validation, metric == settings.metric
     judge = validation if of_study and validation in runs else metric
-    growth: dict[str, Interval] = {}
-    for label in groups:
-        own = runs.loc[runs["label"] == label, ["x", "y", "seed", judge]]
-        b = exponent(own.rename(columns={judge: "value"}), smaller=lower_is_better(judge))
-        growth |= {label: b} if b else {}
+    if growth := _growth(runs, groups, judge):
+        law = f"best {short[y]} ~ {short[x]}^b (one fit of log {short[y]} on log {short[x]} a seed"
+        notes.append(f"{title}: {law}, 95 % t-interval over seeds): {'; '.join(growth)}.")
     return Surface(
-        title=view.title or f"{words(metric).capitalize()} over {short[x]} and {short[y]}",
+        title=title,
         metric=metric,
         x=short[x],
         y=short[y],
         columns=_values(kept, x),
         rows=_values(kept, y),
         cells=cells.set_index("label").loc[groups].reset_index(),
-        growth=growth,
     )
 
 
@@ -177,16 +171,16 @@ def _values(arms: list[Arm], key: str) -> list[str]:
     return list(dict.fromkeys(map(show, sorted((a.values[key] for a in arms), key=size_order))))
 
 
-def _growth(surface: Surface) -> list[str]:
-    """A note that says how the best y grows with x."""
+def _growth(runs: pd.DataFrame, groups: list[str], judge: str) -> list[str]:
+    """How the best y grows with x, by label."""
     found = []
-    for label, b in surface.growth.items():
-        # Best values lie on a grid, so that seeds can agree to the last digit.
-        spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
-        found.append(f"{label}: b = {b.mean:.2f} {spread}")
-    x, y = surface.x, surface.y
-    told = f"best {y} ~ {x}^b (one fit of log {y} on log {x} a seed, 95 % t-interval over seeds)"
-    return [f"{surface.title}: {told}: {'; '.join(found)}."] if found else []
+    for label in groups:
+        own = runs[runs["label"] == label].rename(columns={judge: "value"})
+        if b := exponent(own[["x", "y", "seed", "value"]], smaller=lower_is_better(judge)):
+            # Best values lie on a grid, so that seeds can agree to the last digit.
+            spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
+            found.append(f"{label}: b = {b.mean:.2f} {spread}")
+    return found
 
 
 def _tradeoff(
@@ -211,14 +205,8 @@ def _tradeoff(
     if points.empty:
         raise UserError(f"no arm has both {view.x} and {view.y}")
     clock = any(name not in runs and name != "seconds" for name in amounts)
-    title = view.title or f"{axis(view.y).capitalize()} against {axis(view.x)}"
+    title = view.title or f"{words(view.y).capitalize()} against {words(view.x)}"
     return Tradeoff(title, view.x, view.y, points, clock)
-
-
-def axis(name: str) -> str:
-    """The name of an axis of a trade-off."""
-    clocks = {"seconds": "benchmark seconds", "elapsed": "seconds on the runs' own clocks"}
-    return clocks.get(name, words(name))
 
 
 def _amounts(

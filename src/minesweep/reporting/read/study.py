@@ -98,11 +98,7 @@ class Study:
 class Curves:
     """What a run's journal holds, in a tenth of the memory of its rows.
 
-    Attributes:
-        steps: Of each scalar.
-        metrics: Its name.
-        values: Its value.
-        histograms: By metric, then step.
+    Step, metric and value of each scalar, and the histograms by metric and step.
     """
 
     def __init__(self) -> None:
@@ -361,10 +357,9 @@ def _curves(found: list[_Run]) -> tuple[pd.DataFrame, Histograms]:
     parts = [run.curves for run in found]
     runs = np.repeat(np.arange(len(found)), [len(part.values) for part in parts])
     metrics = [name for part in parts for name in part.metrics]
+    names = pd.Index([run.name for run in found], dtype=object)
     columns = {
-        "run": pd.Categorical.from_codes(
-            runs, dtype=pd.CategoricalDtype([run.name for run in found])
-        ),
+        "run": pd.Categorical.from_codes(runs, names),
         "step": np.array([step for part in parts for step in part.steps], dtype=np.int64),
         "metric": pd.Categorical(metrics, categories=list(dict.fromkeys(metrics))),
         "value": np.array([x for part in parts for x in part.values], dtype=float),

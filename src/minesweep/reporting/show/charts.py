@@ -62,10 +62,10 @@ def legend(symbol: str = "stroke") -> alt.Legend:
     return alt.Legend(orient="bottom", symbolType=symbol, symbolStrokeWidth=3)
 
 
-def titled(metric: str, name: str = "") -> str:
+def titled(metric: str) -> str:
     """The title of a metric's axis, with its unit."""
     sign = unit(metric).sign.strip()
-    return (name or words(metric)) + (f" ({sign})" if sign else "")
+    return words(metric) + (f" ({sign})" if sign else "")
 
 
 def counted(seeds: Any) -> str:

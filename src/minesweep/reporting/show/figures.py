@@ -14,7 +14,7 @@ import pandas as pd
 from minesweep.pages import clean
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
 from minesweep.reporting.analyse.report import Report
-from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff, axis
+from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff
 from minesweep.reporting.show import charts, losses
 from minesweep.reporting.show.charts import DASHED, DOTTED, GREY, HUES, SOLID, Figure, short
 from minesweep.reporting.show.tables import some_runs, thin
@@ -319,9 +319,9 @@ def tradeoff(view: Tradeoff, place: int) -> Figure:
             points[end] = short(part * unit(metric).factor)
         log = values.min() > 0 and values.max() / values.min() >= SPAN
         scale = alt.Scale(type="log" if log else "linear", zero=False)
-        title = charts.titled(metric, axis(metric))
+        title = charts.titled(metric)
         channels.append((alt.X, alt.Y)[name == "y"](f"{name}:Q", title=title, scale=scale))
-        told.append(alt.Tooltip(f"{name}:Q", title=axis(metric)))
+        told.append(alt.Tooltip(f"{name}:Q", title=words(metric)))
     x, y = channels
     groups = list(points["group"].unique())
     legend = charts.legend() if len(groups) > 1 else None
