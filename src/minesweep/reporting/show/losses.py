@@ -98,9 +98,8 @@ def _bars(base: alt.Chart) -> Any:
 
 def panels(report: Report, shown: Sequence[str]) -> Any:
     """The same on paper: three steps of an arm in a row; None without histograms."""
-    rows_of = [rows for _, rows in loss_histograms(report, shown).values()][:MOST_ON_PAPER]
     drawn = []
-    for rows in rows_of:
+    for _, rows in [*loss_histograms(report, shown).values()][:MOST_ON_PAPER]:
         times = sorted({0, len(rows) // 2, len(rows) - 1})
         bars = [_bars(charts.chart([rows[place]])) for place in times]
         sized = [bar.properties(width=260, height=150, title=rows[0]["arm"]) for bar in bars]

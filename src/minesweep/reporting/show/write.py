@@ -133,35 +133,27 @@ def render(report: Report, figures: list[Figure]) -> str:
     text; inside a script :func:`~minesweep.pages.data` does.
     """
     sections = [list(same) for _, same in groupby(figures, key=attrgetter("title"))]
-    specs = {
-        f.id: {
-            "chart": f.chart.properties(width="container", height=f.height).to_dict(),
-            "axes": f.axes,
-        }
-        for f in figures
-    }
-    return (
-        environment(Path(__file__).parent)
-        .get_template("page.html.j2")
-        .render(
-            name=clean(report.study.name),
-            headline=clean(report.headline),
-            advice=clean(report.advice),
-            overview=report.overview,
-            means=tables.means(report),
-            legend=tables.legend(report),
-            differences=None if report.comparisons.empty else tables.differences(report),
-            trials=tables.trials(report),
-            runs=len(report.runs),
-            most=tables.MOST_ROWS,
-            problems=tables.problems(report),
-            provenance=tables.provenance(report),
-            notes=[clean(note) for note in report.notes],
-            sections=sections,
-            figures=data(specs),
-            vega=vega() if figures else "",
-            made=f"minesweep {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        )
+    sized = {f.id: f.chart.properties(width="container", height=f.height) for f in figures}
+    specs = {f.id: {"chart": sized[f.id].to_dict(), "axes": f.axes} for f in figures}
+    template = environment(Path(__file__).parent).get_template("page.html.j2")
+    return template.render(
+        name=clean(report.study.name),
+        headline=clean(report.headline),
+        advice=clean(report.advice),
+        overview=report.overview,
+        means=tables.means(report),
+        legend=tables.legend(report),
+        differences=None if report.comparisons.empty else tables.differences(report),
+        trials=tables.trials(report),
+        runs=len(report.runs),
+        most=tables.MOST_ROWS,
+        problems=tables.problems(report),
+        provenance=tables.provenance(report),
+        notes=[clean(note) for note in report.notes],
+        sections=sections,
+        figures=data(specs),
+        vega=vega() if figures else "",
+        made=f"minesweep {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
 
 
