@@ -77,13 +77,13 @@ def test_the_model_of_a_name_that_is_missing_is_one_line(train: Train, tmp_path:
     path = pairs_file(tmp_path / "a.jsonl")
     for name, told in (
         (str(tmp_path / "none"), "is not there: neither a folder with tokenizer.json, nor a name"),
-        ("nobody/nothing", "model.name|dataset.tokenizer=nobody/nothing is not there"),
+        ("nobody/nothing", "tokenizer=nobody/nothing is not there"),
         (str(tmp_path), "is a folder without tokenizer.json"),
         ("a/b/c", "is not there"),
     ):
         with pytest.raises(UserError, match=told):
             train(*settings(Path(name), path))
-    with pytest.raises(UserError, match=r"dataset\.tokenizer is missing"):
+    with pytest.raises(UserError, match=r"model\.name is missing"):
         train(*[x for x in settings(tmp_path, path) if not x.startswith("model.name")])
 
 

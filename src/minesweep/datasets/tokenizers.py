@@ -77,6 +77,11 @@ def _tokenize(
 def _file(tokenizer: str | None) -> Path:
     if tokenizer == WORDLLAMA:
         return wordllama_file("tokenizers/l2_supercat_tokenizer_config.json")
+    if tokenizer is None:
+        raise UserError(
+            "model.name is missing: give a folder that sentence-transformers saved, or a name in "
+            "Hugging Face's cache"
+        )
     return model_folder("dataset.tokenizer", tokenizer, "tokenizer.json") / "tokenizer.json"
 
 
