@@ -1,6 +1,6 @@
 """How costs grow: a study's tools against finished trials, mining against its input.
 
-    python benchmarks/growth.py       # ten minutes; writes results/growth.json and growth.png
+    python benchmarks/growth.py       # ten minutes; writes results/growth.json, .md and .png
 
 A study of N trials is a grid of two miners, learning rates and ten seeds. A run of each miner is
 trained; the other folders are copies of it with a setting, an identity and values of their own.
@@ -43,6 +43,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["dataset=digits", "trainer.max_steps=50", "trainer.threads=1", "logger=none"]
 TRIALS, SEEDS, MINERS = (1, 10, 100, 1_000, 10_000), 10, ("random_k", "ohem")
 TICKS = os.sysconf("SC_CLK_TCK")
+Curves = dict[str, dict[int, float]]
+"""By name, then number of trials."""
 Cost = tuple[float, float]
 """Processor seconds, and MiB of resident memory at its peak."""
 
@@ -51,9 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = options(str(__doc__), "growth", rounds=3)
     parser.add_argument("--trials", type=int, nargs="+", default=TRIALS)
     given = parser.parse_args(argv)
-    seconds: dict[str, dict[int, float]] = {}
-    memory: dict[str, dict[int, float]] = {}
-    pages: dict[str, dict[int, float]] = {}
+    seconds: Curves = {}
+    memory: Curves = {}
+    pages: Curves = {}
     for count in given.trials:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
@@ -67,14 +69,36 @@ def main(argv: list[str] | None = None) -> None:
             }.items():
                 pages.setdefault(name, {})[count] = (place / page).stat().st_size / 2**20
             print(count, {name: (v[count], memory[name][count]) for name, v in seconds.items()})
+    store(given.output, given.note, seconds, memory, pages)
+
+
+def store(path: Path, note: str, seconds: Curves, memory: Curves, pages: Curves) -> None:
+    """Numbers, a table of them, and the plot."""
     curves = {
         "finished trials": seconds,
         "points n": mining_curves(),
         "batch B": in_batch_curves(),
     }
     details = {**curves, "MiB at the peak": memory, "MiB of a page": pages}
-    write(given.output, [], details, note=given.note, **facts())
-    draw(curves, memory, given.output.with_suffix(".png"))
+    write(path, [], details, note=note, **facts())
+    path.with_suffix(".md").write_text(table(seconds, memory, pages))
+    draw(curves, memory, path.with_suffix(".png"))
+
+
+def table(seconds: Curves, memory: Curves, pages: Curves) -> str:
+    """Processor seconds, MiB at the peak and MiB of the page, a row a tool."""
+    counts = list(next(iter(seconds.values())))
+    head = ["", *(f"{count:,} trials" for count in counts)]
+    lines = [head, ["---"] * len(head)]
+    for name, points in seconds.items():
+        cells = [f"{points[c]:.1f} s, {memory[name][c]:.0f} MiB" for c in counts]
+        if name in pages:
+            cells = [
+                f"{cell}, page {pages[name][c]:.1f} MiB"
+                for cell, c in zip(cells, counts, strict=True)
+            ]
+        lines.append([name, *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def grow(place: Path, count: int) -> Path:
@@ -195,29 +219,27 @@ def begin(place: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:
         )
 
 
-def mining_curves() -> dict[str, dict[int, float]]:
+def mining_curves() -> Curves:
     """Seconds to mine for all n points as anchors, by index, at 64 clustered dimensions."""
     path = RESULTS / "mining.json"
-    curves: dict[str, dict[int, float]] = {}
+    curves: Curves = {}
     for row in json.loads(path.read_text())["details"]["cells"] if path.exists() else []:
         if row["dim"] == 64 and row["data"] == "clustered":
             curves.setdefault(row["index"], {})[row["n"]] = row["all_rows_seconds"]
     return curves
 
 
-def in_batch_curves() -> dict[str, dict[int, float]]:
+def in_batch_curves() -> Curves:
     """Seconds a call, by miner."""
     path = RESULTS / "in_batch.json"
-    curves: dict[str, dict[int, float]] = {}
+    curves: Curves = {}
     for size, cell in json.loads(path.read_text())["details"].items() if path.exists() else []:
         for name, miner in cell["miners"].items():
             curves.setdefault(name, {})[int(size)] = miner["median_ms"] / 1e3
     return curves
 
 
-def draw(
-    curves: dict[str, dict[str, dict[int, float]]], memory: dict[str, dict[int, float]], path: Path
-) -> None:
+def draw(curves: dict[str, Curves], memory: Curves, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -70,7 +70,9 @@ class Watch:
             state = status.get("state")
             if state == "finished":
                 self._finished[trial.folder] = status
-                self._values[trial.folder] = self._value(read_json(trial.folder / "summary.json"))
+                if self._metric:
+                    summary = read_json(trial.folder / "summary.json")
+                    self._values[trial.folder] = self._value(summary)
             elif state == "running" and self._alive(trial.folder):
                 running += 1
                 share = self._share(trial.folder, status)
