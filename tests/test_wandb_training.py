@@ -174,7 +174,7 @@ def test_a_killed_trial_of_four_agents_is_given_out_again(
     config = {
         "program": PROGRAM,
         "project": "minesweep",
-        "command": [*COMMAND, *SHORT, "trainer.max_steps=1500", "trainer.checkpoint_every=5"],
+        "command": [*COMMAND, *SHORT, "trainer.max_steps=150", "trainer.checkpoint_every=5"],
         "parameters": {"seed": {"values": [0, 1, 2, 3, 4, 5]}, "study": {"value": "small"}},
     }
     four_agents(wandb_server, register(wandb_server, tmp_path, config), runs, disturb=True)
