@@ -97,7 +97,9 @@ def test_a_trial_on_two_nodes(runs: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     words = dict(word.split("=") for word in on_digits("mochi"))
     parameters = {name: {"value": value} for name, value in {"miner": "mochi", **words}.items()}
-    path = write_sweep(tmp_path, {**ONE, **parameters, "trainer": {"value": "ddp"}})
+    parameters |= {**ONE, "trainer": {"value": "ddp"}}
+    metric = {"name": "val/knn_accuracy", "goal": "maximize"}
+    path = write_sweep(tmp_path, parameters, metric=metric)
     on_slurm(path, runs, "hydra.launcher.nodes=2")
     (folder,) = runs.glob("tried/mochi*")
     assert len(json.loads((folder / "summary.json").read_text())) > 3
