@@ -122,7 +122,7 @@ def test_vectors_are_those_of_sentence_transformers(folder: Path) -> None:
 
 
 @needed
-def test_it_trains_and_a_resumed_run_is_the_same_bit_for_bit(
+def test_it_trains_and_a_second_run_is_the_same_bit_for_bit(
     folder: Path, train: Train, tmp_path: Path
 ) -> None:
     common = settings(folder, pairs_file(tmp_path / "a.jsonl"))
