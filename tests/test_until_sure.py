@@ -194,6 +194,26 @@ def test_a_seed_that_fails_is_used_up_and_told(sweep: Any, runs: Path, tmp_path:
     assert (answer.kind, answer.n) == (HELPS, 4)
 
 
+def test_a_mean_after_an_early_stop_has_an_estimate_beside_it(
+    sweep: Any, runs: Path, tmp_path: Path
+) -> None:
+    from functools import partial
+
+    from minesweep.reporting.show.write import csv_texts, markdown
+
+    sweep(write_sweep(tmp_path, OHEM), task=partial(learn, scatter=0.008), until_sure=True)
+    report = analyse(runs / "tried")
+    (answer,) = report.answers
+    assert (answer.kind, answer.n) == (HELPS, 8)
+    d = [accuracy("ohem", s, 0.008) - accuracy("all", s, 0.008) for s in range(8)]
+    assert answer.difference == pytest.approx(np.mean(d))
+    row = report.comparisons.query("measure == 'test/accuracy'").iloc[0]
+    assert 0.9 * row["difference"] < row["estimate"] < 0.95 * row["difference"]
+    told = f"The median unbiased estimates are: ohem +{100 * row['estimate']:.2f} points."
+    assert told in markdown(report, [])
+    assert "estimate" in csv_texts(report)["differences"].partition("\n")[0]
+
+
 def test_a_loss_has_no_smallest_difference_of_its_own(
     sweep: Any, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

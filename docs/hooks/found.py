@@ -64,6 +64,15 @@ FOUND = {
             Compared("digits, 128 of 256", "does_it_help_digits", "ohem k=128"),
         ),
     ),
+    "until_sure": Row(
+        "Until it is sure",
+        "OHEM in equal time",
+        "Is OHEM better than random-k in the time that random-k takes?",
+        (
+            Compared("MNIST, 64 of 256", "until_sure_mnist", "ohem k=64 at equal cost"),
+            Compared("digits, 64 of 256", "until_sure_digits", "ohem k=64 at equal cost"),
+        ),
+    ),
     "nk": Row(
         "The n:k table",
         "OHEM, as published",
