@@ -244,7 +244,7 @@ def test_agents_add_seeds_until_it_is_sure(
         "trainer.threads": {"value": 1},
     }
     path = write_sweep(tmp_path, race, project="minesweep")
-    words = ("--until-sure", "--care", "3", "--max-seeds", "6")
+    words = ("--until-sure", "--care", "0.1", "--max-seeds", "6")
     told = finish(start(path, runs, *words, "--budget", "1"))
     assert "stopped: " in told
     assert not journals(runs)

@@ -176,9 +176,11 @@ def _note(
     """
     u, care, looks = unit(design.metric), design.rule.care, ", ".join(map(str, design.looks))
     points = f"{design.care:g}{u.points}" if care is not None else ""
+    count = len(design.baselines)
+    of_all = f" and all {count} comparisons" if count > 1 else ""
     notes.append(
         f"Looks at {looks} seeds were declared before the first trial. Intervals are repeated "
-        f"ones: all looks and all {len(design.baselines)} comparisons together err in at most "
+        f"ones: all looks{of_all} together err in at most "
         f"{design.alpha:.0%} of studies without a difference."
         + (f" A difference matters from {points}." if points else "")
     )
