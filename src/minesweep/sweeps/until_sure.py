@@ -83,7 +83,10 @@ class UntilSure:
         self.design = self._declare(wish, folder)
         self._failed: set[Path] = set()
         self.planned: list[Trial] = []
-        self._plan(self._needs())
+        known = -1
+        while len(self.planned) > known:  # the finished runs of a round tell what the next one is
+            known = len(self.planned)
+            self._plan(self._needs())
 
     @property
     def total(self) -> int:

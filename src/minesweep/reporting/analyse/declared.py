@@ -176,8 +176,8 @@ def _note(
     """
     u, care, looks = unit(design.metric), design.rule.care, ", ".join(map(str, design.looks))
     points = f"{design.care:g}{u.points}" if care is not None else ""
-    count = len(design.baselines)
-    of_all = f" and all {count} comparisons" if count > 1 else ""
+    compared = len(design.baselines)
+    of_all = f" and all {compared} comparisons" if compared > 1 else ""
     notes.append(
         f"Looks at {looks} seeds were declared before the first trial. Intervals are repeated "
         f"ones: all looks{of_all} together err in at most "
