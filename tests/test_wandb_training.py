@@ -48,7 +48,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def train_by_hand(runs: Path, *overrides: str) -> None:
     words = [*SHORT, "logger=none", f"paths.runs_dir={runs}", *overrides]
     subprocess.run(
-        [sys.executable, PROGRAM, *words],
+        [sys.executable, PROGRAM, "-m", *words],
         check=True,
         timeout=180,
     )
@@ -102,7 +102,7 @@ def test_trials_of_an_agent_equal_runs_by_hand(
     assert [run.state for run in wandb_server.runs] == ["finished"] * 2, agent.stdout
 
     by_hand = tmp_path / "by_hand"
-    train_by_hand(by_hand, "-m", "miner=ohem,random_k", "miner.k=128", "study=small")
+    train_by_hand(by_hand, "miner=ohem,random_k", "miner.k=128", "study=small")
     assert len(journals(runs)) == 2
     assert journals(runs) == journals(by_hand)
 
@@ -137,7 +137,7 @@ def test_nk_sweep_file_on_digits(wandb_server: WandbServer, runs: Path, tmp_path
     assert [run.state for run in wandb_server.runs] == ["finished"] * 2, agent.stdout
 
     by_hand = tmp_path / "by_hand"
-    train_by_hand(by_hand, "-m", f"experiment={','.join(cells)}", "seed=3", "study=nk")
+    train_by_hand(by_hand, f"experiment={','.join(cells)}", "seed=3", "study=nk")
     assert len(journals(runs)) == 2
     assert journals(runs) == journals(by_hand)
     for run, (n, k) in zip(wandb_server.runs, [(512, 384), (1024, 1024)], strict=True):
@@ -190,7 +190,7 @@ def test_a_killed_trial_of_four_agents_is_given_out_again(
             assert [row["_step"] for row in run.history] == [r["step"] for r in read_rows(journal)]
     by_hand = tmp_path / "by_hand"
     last = [word for word in config["command"] if "=" in word][-2:]
-    train_by_hand(by_hand, "-m", "seed=0,1,2,3,4,5", "study=small", *last)
+    train_by_hand(by_hand, "seed=0,1,2,3,4,5", "study=small", *last)
     assert journals(runs) == journals(by_hand)
 
 
