@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minesweep.config import places
 from minesweep.lease import held
 from minesweep.tracking.reading import UnreadableError, read_json
 from minesweep.tracking.wandb_rules import LONGEST
@@ -37,7 +38,7 @@ def send_headline(report: Report) -> str:
     way = mode() if known else "disabled"
     if way == "disabled":
         return ""
-    command = f"python src/report.py {report.study.folder}"
+    command = f"{places.command('report')} {report.study.folder}"
     if way != "online":
         # Who has no account hears nothing of W&B.
         told = "WANDB_MODE" in os.environ or has_key() or any("url" in run for run in known)
