@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,18 @@ def test_what_is_no_budget(text: str) -> None:
         Budget.parse(text)
 
 
-def test_a_seed_that_fails_is_used_up_and_told(sweep: Any, runs: Path, tmp_path: Path) -> None:
-    from functools import partial
+def test_a_round_of_which_every_trial_fails_is_the_last(
+    sweep: Any, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = tuple((miner, seed) for miner in ("all", "ohem") for seed in range(20))
+    with pytest.raises(UserError, match="10 of 10 trials failed"):
+        sweep(write_sweep(tmp_path, OHEM), task=partial(learn, fails=every), until_sure=True)
+    printed = capsys.readouterr().out
+    assert "stopped: every trial of this round failed" in printed
+    assert "round to 8 seeds" not in printed
 
+
+def test_a_seed_that_fails_is_used_up_and_told(sweep: Any, runs: Path, tmp_path: Path) -> None:
     path = write_sweep(tmp_path, OHEM)
     task = partial(learn, fails=(("ohem", 4),))
     with pytest.raises(UserError, match="1 of 10 trials failed"):
@@ -197,8 +207,6 @@ def test_a_seed_that_fails_is_used_up_and_told(sweep: Any, runs: Path, tmp_path:
 def test_a_mean_after_an_early_stop_has_an_estimate_beside_it(
     sweep: Any, runs: Path, tmp_path: Path
 ) -> None:
-    from functools import partial
-
     from minesweep.reporting.show.write import csv_texts, markdown
 
     sweep(write_sweep(tmp_path, OHEM), task=partial(learn, scatter=0.008), until_sure=True)

@@ -183,6 +183,9 @@ class UntilSure:
                     return
                 runner.run(batch)
             self._failed = set(runner.reasons)
+            if self._failed.issuperset(trial.folder for trial in wanted):
+                self._console.print("stopped: every trial of this round failed")
+                return
 
     def decisions(self) -> dict[str, Decision]:
         """What is known of each comparison, by its arm."""
