@@ -113,7 +113,9 @@ def read(path: Path | str) -> Sweep:
         tree = yaml.load(text, Loader=_UniqueKeys)
         _keep_names(tree, yaml.load(text, Loader=yaml.BaseLoader))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        files = [*path.parent.glob("*.yaml"), *(() if path.parent.name else SWEEPS.glob("*.yaml"))]
+        near = nearest(path.stem, (file.stem for file in files)) if not path.exists() else ""
+        raise UserError(f"{path}: {error.strerror}{near}") from None
     except yaml.MarkedYAMLError as error:
         place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}: not YAML{place}: {error.problem or error.context}") from None
