@@ -145,9 +145,8 @@ def test_unreadable_files(tmp_path: Path, text: str, answer: str) -> None:
 def test_a_missing_file() -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml: No such file"):
         read("nowhere.yaml")
-    for wrong in ("sweeps/nkk.yaml", "nkk"):
-        with pytest.raises(UserError, match="No such file or directory; did you mean 'nk'"):
-            read(ROOT / wrong if "/" in wrong else wrong)
+    with pytest.raises(UserError, match="No such file or directory; did you mean 'nk'"):
+        read("nkk")
 
 
 def test_everything_that_is_honoured(tmp_path: Path) -> None:

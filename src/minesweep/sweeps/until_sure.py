@@ -172,7 +172,7 @@ class UntilSure:
 
     def run(self, runner: Runner) -> None:
         """Runs rounds until every arm is answered, its looks are used up, or the budget is."""
-        while wanted := self._plan(self._needs()):
+        while wanted := self._plan(needs := self._needs()):
             self._say_round(wanted)
             for batch in self._batches(wanted):
                 refused = self._budget.refuses(
@@ -183,7 +183,7 @@ class UntilSure:
                     return
                 runner.run(batch)
             self._failed = set(runner.reasons)
-            if self._failed.issuperset(trial.folder for trial in wanted):
+            if not self._any_finished(needs):
                 self._console.print("stopped: every trial of this round failed")
                 return
 
@@ -214,6 +214,16 @@ class UntilSure:
         known = {trial.folder for trial in self.planned}
         self.planned += [trial for trial in asked if trial.folder not in known]
         return [trial for trial in asked if not self._settled(trial)]
+
+    def _any_finished(self, needs: dict[str, int]) -> bool:
+        """Whether a trial has finished of the seeds that the latest look adds."""
+        latest = max(needs.values())
+        before = max((look for look in self.design.looks if look < latest), default=0)
+        return any(
+            self._trial(label, seed).finished
+            for label, count in needs.items()
+            for seed in self.design.seeds[before:count]
+        )
 
     def _trial(self, label: str, seed: int) -> Trial:
         if (label, seed) not in self._trials:
