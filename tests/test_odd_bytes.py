@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from image_files import animals, archive, load, picture
 from test_odd_questions import plain
-from test_tables import X, Y, iris
+from test_npz import X, Y
+from test_tables import iris
 
 from minesweep.datasets.base import Data
 from minesweep.datasets.check import checked
