@@ -12,15 +12,11 @@ import pytest
 import torch
 from conftest import Train
 from sklearn.datasets import load_digits, load_wine
+from test_tables import sizes
 
 from minesweep.datasets.base import Data
 from minesweep.datasets.npz import Npz
 from minesweep.errors import UserError
-
-
-def sizes(data: Data) -> list[int]:
-    return [len(split) for split in (data.train, data.val, data.test)]
-
 
 DIGITS = load_digits()
 X, Y = DIGITS.images.astype(np.uint8), DIGITS.target

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import animals, archive, load, picture
-from test_odd_questions import plain
 from test_npz import X, Y
+from test_odd_questions import plain
 from test_tables import iris
 
 from minesweep.datasets.base import Data
