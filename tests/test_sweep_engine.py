@@ -182,7 +182,7 @@ def test_each_sweep_of_ours_composes(
         folder.mkdir(parents=True)
         finished = {"state": "finished", "identity": f"{seed}"}
         (folder / "status.json").write_text(json.dumps(finished))
-    # What is compared at equal cost is measured first, which needs data: not MNIST's, for strangers.
+    # What is compared at equal cost is measured first, on data: here on digits, which need no file.
     measured = path.stem in ("does_it_help", "which_miner")
     assert sweep(path, *(["dataset=digits"] * measured), check=True) == []
     assert "0 finished" in capsys.readouterr().out
