@@ -20,6 +20,7 @@ from minesweep.datasets.decode import UNREADABLE, Place, reason, square
 from minesweep.datasets.images import ImageDataset, ImageSplit
 from minesweep.datasets.layout import PARTS
 from minesweep.datasets.mask_files import find_pairs
+from minesweep.datasets.options import check_shares
 from minesweep.datasets.views import WHOLE
 from minesweep.errors import UserError
 from minesweep.seeding import generator
@@ -88,11 +89,7 @@ class ImageMasks(ImageDataset):
         self.values = _checked(values, binary)
         self.stored_size = stored_size or round(1.5 * self.image_size)
         self.shares = {"val": val_share, "test": test_share}
-        if val_share + test_share >= 1:
-            raise UserError(
-                f"dataset.val_share={val_share} and dataset.test_share={test_share} "
-                "leave nothing to train on"
-            )
+        check_shares(val_share, test_share)
         if self.views.rand_augment:
             raise UserError(
                 "dataset.views.rand_augment turns and shears images, and their masks would stay: "
