@@ -25,7 +25,7 @@ from minesweep.config.entry import clear_errors
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.reporting.show.tables import Table, to_markdown
-from minesweep.statistics.sequential import LOOKS, Rule
+from minesweep.statistics.sequential import ALPHA, LOOKS, Rule, nominal_levels
 
 STUDIES, ARMS, EFFECTS, FIXED = 20_000, (1, 3, 6), (0.0, 0.5, 1.0, 2.0), (5, 10)
 METRIC = "test/accuracy"
@@ -73,16 +73,20 @@ def measure(given: argparse.Namespace) -> list[dict[str, Any]]:
             for effect in EFFECTS:
                 rng = np.random.default_rng([arms, int(10 * effect), len(kind)])
                 d = draw(rng, pool, given.studies, arms, LOOKS[-1], kind in real) + effect
-                rules = {"until sure": Rule(comparisons=arms, care=1.0)}
-                for n in FIXED:
-                    # One look: the t-test, with the same correction.
-                    rules[f"fixed {n}"] = Rule((n,), comparisons=arms, care=1.0)
+                rules = {"until sure": rule_of(LOOKS, arms)}
+                # One look: the t-test, with the same correction.
+                rules |= {f"fixed {n}": rule_of((n,), arms) for n in FIXED}
                 for name, rule in rules.items():
                     rates = judge(d, rule, effect)
                     entry = {"differences": kind, "arms": arms, "effect": effect, "rule": name}
                     found.append({**entry, **vars(rates)})
                     print(*found[-1].values(), flush=True)
     return found
+
+
+def rule_of(looks: tuple[int, ...], arms: int) -> Rule:
+    """The rule of a study of so many arms. A difference of one standard deviation matters."""
+    return Rule(looks, nominal_levels(looks, ALPHA / arms), care=1.0)
 
 
 def pools(results: Path) -> dict[str, np.ndarray]:

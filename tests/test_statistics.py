@@ -13,7 +13,7 @@ from scipy import stats
 
 from minesweep.reporting.show.losses import rebin
 from minesweep.statistics.samples import holm, interval, resolvable, two_groups
-from minesweep.statistics.tables import at_equal_budget, band, choose, deciding_seeds, paired
+from minesweep.statistics.tables import at_equal_budget, band, choose, compare, deciding_seeds
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=12))
@@ -38,15 +38,20 @@ def test_interval_without_spread() -> None:
     assert interval([]).n == 0
 
 
-def test_paired_uses_the_seeds_in_common() -> None:
-    arm = pd.Series([0.9, 0.8, 0.95, 0.1], index=[0, 1, 2, 9])
-    baseline = pd.Series([0.7, 0.85, 0.7, 0.2], index=[2, 0, 1, 8])
-    found = interval(paired(arm, baseline).to_numpy())
+def pair(arm: dict[int, float], baseline: dict[int, float]) -> pd.DataFrame:
+    """Runs of an arm ``a`` and of its baseline ``b``, by seed."""
+    rows = [("a", *row) for row in arm.items()] + [("b", *row) for row in baseline.items()]
+    return pd.DataFrame(rows, columns=["arm", "seed", "m"])
+
+
+def test_differences_are_paired_on_the_seeds_in_common() -> None:
+    runs = pair({0: 0.9, 1: 0.8, 2: 0.95, 9: 0.1}, {2: 0.7, 0: 0.85, 1: 0.7, 8: 0.2})
+    (found,) = compare(runs, "m", {"a": "b", "c": "b"}).to_dict("records")
     expected = stats.ttest_rel([0.9, 0.8, 0.95], [0.85, 0.7, 0.7])
     ends = expected.confidence_interval(0.95)
-    assert found.n == 3
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+    assert found["n"] == 3
+    assert found["p"] == found["p_holm"] == pytest.approx(expected.pvalue)
+    assert (found["low"], found["high"]) == pytest.approx((ends.low, ends.high))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -111,23 +116,22 @@ def test_a_value_whose_seeds_diverge_does_not_win() -> None:
     """Two of five seeds failed at the higher rate, and the other three look best."""
     rows = [(0.1, seed, 0.99) for seed in range(3)] + [(0.01, seed, 0.9) for seed in range(5)]
     runs = pd.DataFrame(rows, columns=["lr", "seed", "val"]).assign(arm="a")
-    kept, (choice,) = choose(runs, "lr", "val", failed={("a", 0.1): 2})
+    failed = pd.DataFrame([(0.1, seed, math.nan, "a") for seed in (3, 4)], columns=runs.columns)
+    kept, (choice,) = choose(pd.concat([runs, failed]), "lr", "val")
     assert (choice.value, choice.better, choice.lost) == (0.01, 0.1, {0.1: 2})
     assert set(kept["lr"]) == {0.01}
-    # A seed without a validation result counts as one that failed.
-    diverged = pd.concat([runs, pd.DataFrame([(0.1, 3, math.nan, "a")], columns=runs.columns)])
-    assert choose(diverged, "lr", "val")[1][0].value == 0.01
     # Where every value has failed seeds the best one is kept, and says so.
-    (choice,) = choose(runs, "lr", "val", failed={("a", 0.1): 2, ("a", 0.01): 1})[1]
+    every = pd.concat([runs[runs["seed"] != 4], failed, failed[1:].assign(lr=0.01)])
+    (choice,) = choose(every, "lr", "val")[1]
     assert (choice.value, choice.lost) == (0.1, {0.1: 2, 0.01: 1})
 
 
 def test_a_seed_that_occurs_twice_is_refused() -> None:
-    twice = pd.Series([0.9, 0.8, 0.7], index=[0, 1, 1])
-    once = pd.Series([0.9, 0.8], index=[0, 1])
-    for pair in ((twice, once), (once, twice)):
-        with pytest.raises(ValueError, match=r"seeds \[1\] occur more than once"):
-            paired(*pair)
+    runs = pair({0: 0.9, 1: 0.8}, {0: 0.7, 1: 0.6})
+    for arm in ("a", "b"):
+        twice = pd.concat([runs, runs[runs["arm"] == arm]])
+        with pytest.raises(ValueError, match="duplicate"):
+            compare(twice, "m", {"a": "b"})
 
 
 def test_seeds_in_two_groups_are_seen_and_others_hardly_ever() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minesweep.statistics.sequential import COSTS, HELPS, SAME, Rule, decide
+from minesweep.statistics.sequential import COSTS, HELPS, LOOKS, SAME, decide
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = {
@@ -39,7 +39,7 @@ def rates() -> ModuleType:
 
 
 def test_the_simulation_decides_as_the_rule_does(rates: ModuleType) -> None:
-    rule = Rule(comparisons=2, care=1.0)
+    rule = rates.rule_of(LOOKS, 2)
     rng = np.random.default_rng(3)
     for effect in (0.0, 1.0):
         d = rng.standard_normal((40, 2, 20)) + effect
@@ -109,7 +109,7 @@ def test_the_stored_rates_are_what_the_simulation_finds(
     for arms in (1, 3, 6):
         rng = np.random.default_rng(11)
         d = rng.standard_normal((20_000, arms, 20))
-        found = rates.judge(d, Rule(comparisons=arms, care=1.0), 0.0)
+        found = rates.judge(d, rates.rule_of(LOOKS, arms), 0.0)
         assert found.wrong <= 0.055
         (entry,) = (
             e

@@ -89,10 +89,9 @@ def _gap(samples: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, np.ndarra
     gaps = np.diff(ordered, axis=1)
     widest = gaps.argmax(1)[:, None]
     above = samples > np.take_along_axis(ordered, widest, 1)
-    squares = np.zeros(len(samples))
-    for group in (above, ~above):
-        mean = (samples * group).sum(1) / group.sum(1)
-        squares += (((samples - mean[:, None]) ** 2) * group).sum(1)
+    groups = np.stack([above, ~above])
+    means = (samples * groups).sum(2) / groups.sum(2)
+    squares = (((samples - means[:, :, None]) ** 2) * groups).sum((0, 2))
     within = np.maximum(np.sqrt(squares / (samples.shape[1] - 2)), floor)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.take_along_axis(gaps, widest, 1)[:, 0] / within, above
@@ -118,14 +117,13 @@ def resolvable(half: float, n: int) -> float:
     return float(nctdtrinc(n - 1, 1 - POWER, edge) * half / edge)
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's step-down correction of p values (Scandinavian J. of Statistics 6, 1979).
 
     A NaN stays NaN and does not count as a comparison.
     """
-    order = sorted((i for i in range(len(p)) if not math.isnan(p[i])), key=lambda i: p[i])
-    corrected, largest = [math.nan] * len(p), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
-        corrected[i] = largest
+    order = np.argsort(p)  # NaN comes last
+    left = np.isfinite(p).sum() - np.arange(len(p))
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, left * np.asarray(p)[order]))
     return corrected

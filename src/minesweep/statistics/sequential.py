@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
@@ -32,31 +33,19 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 @dataclass(frozen=True)
 class Rule:
-    """What a study declares before its first trial.
+    """What decides one comparison.
 
     Attributes:
         looks: Numbers of seeds, ascending.
-        comparisons: How many comparisons share ``alpha`` (Bonferroni).
+        levels: The two-sided nominal level of each look (:func:`nominal_levels`). Several
+            comparisons share the chance of a wrong answer (Bonferroni).
         care: The smallest difference that matters, in the unit of the differences; None for none,
             and then no comparison is answered with ``SAME``.
-        alpha: Chance of any wrong answer.
-        shape: w of Wang and Tsiatis, from 0 to 0.5.
-        declared: The levels where they are stored already.
     """
 
-    looks: tuple[int, ...] = LOOKS
-    comparisons: int = 1
+    looks: tuple[int, ...]
+    levels: tuple[float, ...]
     care: float | None = None
-    alpha: float = ALPHA
-    shape: float = SHAPE
-    declared: tuple[float, ...] | None = None
-
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """The two-sided nominal level of each look."""
-        if self.declared is not None:
-            return self.declared
-        return nominal_levels(self.looks, self.alpha / self.comparisons, self.shape)
 
 
 @dataclass(frozen=True)
@@ -162,20 +151,19 @@ def _largest_statistics(
     return largest
 
 
-def _exits(bounds: np.ndarray, information: np.ndarray, drift: float) -> np.ndarray:
-    """Chances ``[2, K]`` to leave above and below at each look, by integration (JT, section 19.2).
+def _exits_above(bounds: np.ndarray, information: np.ndarray, drift: float) -> np.ndarray:
+    """Chances ``[K]`` to leave above at each look, by integration (JT, section 19.2).
 
     The process is Brownian motion with a drift, watched at the times ``information`` ``[K]`` and
     stopped where it leaves ``+-bounds * sqrt(information)``.
     """
     edges = bounds * np.sqrt(information)
-    chances = np.zeros((2, len(edges)))
+    chances = np.zeros(len(edges))
     places, mass, before = np.zeros(1), np.ones(1), 0.0
     for k, (edge, now) in enumerate(zip(edges, information, strict=True)):
         spread = math.sqrt(now - before)
         ahead = places + drift * (now - before)
-        chances[0, k] = mass @ ndtr((ahead - edge) / spread)
-        chances[1, k] = mass @ ndtr((-edge - ahead) / spread)
+        chances[k] = mass @ ndtr((ahead - edge) / spread)
         inside = edge * NODES
         density = np.exp(-0.5 * ((inside[:, None] - ahead) / spread) ** 2)
         density /= spread * math.sqrt(2 * math.pi)
@@ -186,24 +174,22 @@ def _exits(bounds: np.ndarray, information: np.ndarray, drift: float) -> np.ndar
 # --- one comparison ------------------------------------------------------------------------------
 
 
-def decide(differences: Sequence[float] | np.ndarray, rule: Rule, looks: int = 99) -> Decision:
+def decide(differences: Sequence[float] | np.ndarray, rule: Rule) -> Decision:
     """Takes the looks in order until one of them answers.
 
     Args:
         differences: One for each seed, in the order in which the study declares its seeds. NaN
             stands for a seed without a result; it counts as used, but not as an observation.
         rule: What the study declared.
-        looks: At most so many looks are taken, though more seeds are there.
 
     Returns:
         The decision. What lies beyond the look that answers is not looked at.
     """
     d = np.asarray(differences, dtype=float)
     no = math.nan
-    nothing = Decision(UNSURE, 0, no, no, no, no, no, False, rule.looks[0])
-    decision = nothing
+    decision = Decision(UNSURE, 0, no, no, no, no, no, False, rule.looks[0])
     for k, (n, level) in enumerate(zip(rule.looks, rule.levels, strict=True)):
-        if n > len(d) or k >= looks:
+        if n > len(d):
             break
         x = d[:n][np.isfinite(d[:n])]
         low, high = repeated_interval(x, level)
@@ -211,7 +197,7 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule, looks: int = 9
         ended = kind != UNSURE or k == len(rule.looks) - 1
         next_look = None if ended else rule.looks[k + 1]
         if not len(x):
-            decision = replace(nothing, next_look=next_look)
+            decision = replace(decision, next_look=next_look)
             continue
         mean = float(x.mean())
         decision = Decision(
@@ -289,7 +275,7 @@ def median_unbiased(x: np.ndarray, rule: Rule, look: int) -> float:
     now = math.sqrt(information[-1])
 
     def excess(drift: float) -> float:
-        return float(np.sum(_exits(bounds, information, drift)[0])) - 0.5
+        return float(np.sum(_exits_above(bounds, information, drift))) - 0.5
 
     if not math.isfinite(z) or abs(z) < 1e-3:
         return mean
@@ -307,17 +293,12 @@ def e_value(differences: Sequence[float] | np.ndarray, g: float = 1.0) -> float:
     (Lai, Annals of Statistics 4, 1976; Wang and Ramdas, arXiv 2310.03722). Returns the largest
     value so far, by Ville's inequality: for seeds that were added without a plan.
     """
-    d = np.asarray(differences, dtype=float)
-    d = d[np.isfinite(d)]
-    largest = 1.0
-    for n in range(2, len(d) + 1):
-        mean, sd, v = d[:n].mean(), d[:n].std(ddof=1), n - 1
-        if sd == 0:
-            continue
-        t2 = (mean / sd) ** 2 * n
-        shrunk = (1 + t2 / v) / (1 + t2 / (v * (1 + n * g)))
-        largest = max(largest, (1 + n * g) ** -0.5 * shrunk ** ((v + 1) / 2))
-    return float(largest)
+    d = pd.Series(differences, dtype=float).dropna().reset_index(drop=True)
+    n, so_far = d.index.to_numpy() + 1.0, d.expanding(2)
+    t2 = (so_far.mean() / so_far.std().where(lambda sd: sd > 0)) ** 2 * n
+    v = (n - 1).clip(1)
+    shrunk = (1 + t2 / v) / (1 + t2 / (v * (1 + n * g)))
+    return max([1.0, *((1 + n * g) ** -0.5 * shrunk ** (n / 2)).dropna()])
 
 
 def seeds_for(sd: float, half: float, level: float, most: int = 10_000) -> int | None:

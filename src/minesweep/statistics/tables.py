@@ -50,27 +50,12 @@ class Choice:
         return len(numbers) > 1 and self.value in (numbers[0], numbers[-1])
 
 
-def paired(arm: pd.Series, baseline: pd.Series) -> pd.Series:
-    """The differences ``arm - baseline`` on the seeds that both have; all indexed by seed.
-
-    Raises:
-        ValueError: A seed occurs twice. Its run would count several times.
-    """
-    for values in (arm, baseline):
-        if not values.index.is_unique:
-            twice = values.index[values.index.duplicated()].unique().tolist()
-            raise ValueError(f"one run per arm and seed: seeds {twice} occur more than once")
-    shared = arm.index[arm.index.isin(baseline.index)]
-    return arm.loc[shared].astype(float) - baseline.loc[shared].astype(float)
-
-
 def deciding_seeds(differences: pd.Series) -> list[Any]:
     """The seeds without any one of which the interval would say something else.
 
     An interval says that the difference is above zero, below zero, or neither. With fewer than
     four paired ``differences`` each seed decides, and the list is empty.
     """
-    differences = differences.dropna()
     if len(differences) < 4:
         return []
 
@@ -90,10 +75,6 @@ def summarise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame(numbers, index=pd.Index(rows, name="arm"), columns=["mean", "half", "n"])
 
 
-COMPARISON_COLUMNS = ["measure", "arm", "baseline", "n"]
-COMPARISON_COLUMNS += ["difference", "low", "high", "p", "p_holm", "without"]
-
-
 def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd.DataFrame:
     """Paired differences of a metric to each arm's baseline; Holm over all rows returned.
 
@@ -103,20 +84,23 @@ def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd
         baselines: The baseline's label by the arm's label.
 
     Returns:
-        ``COMPARISON_COLUMNS``; ``without`` names the seeds of :func:`deciding_seeds`.
+        ``measure``, ``arm``, ``baseline``, ``n``, ``difference``, ``low``, ``high``, ``p``,
+        ``p_holm`` and ``without``, the seeds of :func:`deciding_seeds`.
+
+    Raises:
+        ValueError: A seed occurs twice in an arm. Its run would count several times.
     """
-    held = runs.dropna(subset=[metric])
-    by_arm = {arm: group.set_index("seed")[metric] for arm, group in held.groupby("arm")}
+    by_arm = runs.dropna(subset=[metric]).pivot(index="seed", columns="arm", values=metric)
     rows: list[list[Any]] = []
     for arm, baseline in baselines.items():
         if arm in by_arm and baseline in by_arm:
-            differences = paired(by_arm[arm], by_arm[baseline])
+            differences = (by_arm[arm] - by_arm[baseline]).dropna()
             d, without = interval(differences.to_numpy()), deciding_seeds(differences)
             numbers = [d.n, d.mean, d.low, d.high, d.p, math.nan]
             rows.append([metric, arm, baseline, *numbers, " ".join(map(str, without))])
-    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
-    table["p_holm"] = holm(table["p"].tolist())
-    return table
+    told = ["n", "difference", "low", "high", "p", "p_holm"]
+    table = pd.DataFrame(rows, columns=["measure", "arm", "baseline", *told, "without"])
+    return table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
 
 
 def choose(
@@ -124,7 +108,6 @@ def choose(
     key: str,
     validation: str,
     lower_is_better: bool = False,
-    failed: Mapping[tuple[str, object], int] | None = None,
 ) -> tuple[pd.DataFrame, list[Choice]]:
     """Keeps, in each arm, the runs of the value of ``key`` that did best on validation data.
 
@@ -133,11 +116,10 @@ def choose(
     loses to any value of which none did.
 
     Args:
-        runs: One row a run; ``arm`` must not depend on ``key``.
+        runs: One row a run, those that failed too; ``arm`` must not depend on ``key``.
         key: The swept key, such as ``optimizer.lr``.
         validation: The metric to choose on, such as ``val/accuracy``.
         lower_is_better: Whether the smallest mean wins.
-        failed: How many runs failed, by arm and value.
 
     Returns:
         The runs that are left, and what was chosen, one choice an arm.
@@ -149,9 +131,7 @@ def choose(
         parts = group[~missing].groupby(key, sort=False, dropna=False)
         if not (by_value := dict(list(parts))):
             continue
-        absent = group.loc[missing, key].value_counts(dropna=False)
-        lost = Counter({value: int(count) for value, count in absent.items()})
-        lost.update({v: n for (label, v), n in (failed or {}).items() if label == str(arm)})
+        lost = Counter(group.loc[missing, key])
         shared = set.intersection(*(set(g["seed"]) for g in by_value.values()))
         means = {
             value: float(g.loc[g["seed"].isin(shared or g["seed"]), validation].mean())
@@ -167,7 +147,7 @@ def choose(
                 value=best,
                 tried=tuple(means),
                 seeds=tuple(sorted(shared)),
-                lost={value: count for value, count in lost.items() if count},
+                lost=lost,
                 better=top if means[top] != means[best] else None,
             )
         )

@@ -22,7 +22,14 @@ from minesweep.files import write_atomically
 from minesweep.lease import held
 from minesweep.reporting.analyse.declared import FILE, Design, read_design
 from minesweep.reporting.analyse.settings import Settings, read_given
-from minesweep.statistics.sequential import Decision, Rule, decide, looks_up_to
+from minesweep.statistics.sequential import (
+    ALPHA,
+    SHAPE,
+    Decision,
+    decide,
+    looks_up_to,
+    nominal_levels,
+)
 from minesweep.sweeps.budget import Budget, seconds_of
 from minesweep.sweeps.cells import at_seed, find_cells, seeds_of
 from minesweep.sweeps.plan import Planner, Trial
@@ -109,10 +116,11 @@ class UntilSure:
         looks = declared.looks if declared else looks_up_to(MAX_SEEDS)
         if options.max_seeds is not None:
             looks = looks_up_to(options.max_seeds)
-        rule = Rule(looks, len(self._cells.baselines))
-        levels = rule.levels
-        if declared and (declared.looks, len(declared.baselines)) == (looks, rule.comparisons):
+        comparisons = len(self._cells.baselines)
+        if declared and (declared.looks, len(declared.baselines)) == (looks, comparisons):
             levels = declared.levels
+        else:
+            levels = nominal_levels(looks, ALPHA / comparisons)
         seeds = seeds_of(sweep, looks[-1])
         return Design(
             metric=metric,
@@ -121,8 +129,8 @@ class UntilSure:
             seeds=seeds,
             looks=looks,
             levels=levels,
-            alpha=rule.alpha,
-            shape=rule.shape,
+            alpha=ALPHA,
+            shape=SHAPE,
             baselines=self._cells.baselines,
             finished_before=_finished_runs(folder),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Design:
     def rule(self) -> Rule:
         """The rule, with ``care`` in the unit in which runs store the metric."""
         care = None if self.care is None else self.care / unit(self.metric).factor
-        return Rule(self.looks, len(self.baselines), care, self.alpha, self.shape, self.levels)
+        return Rule(self.looks, self.levels, care)
 
     @property
     def sign(self) -> float:
@@ -109,23 +109,21 @@ def declared_answers(
     runs: pd.DataFrame,
     comparisons: pd.DataFrame,
     design: Design,
-    failed: Mapping[str, Collection[int]],
     notes: list[str],
 ) -> dict[str, str]:
     """The answer on the declared metric by arm; its numbers go to ``comparisons``.
 
     Args:
-        runs: One row a run, with ``arm``, ``seed`` and the metric.
+        runs: One row a run, with ``arm``, ``seed`` and the metric; NaN of a run that failed,
+            whose seed is used up.
         comparisons: Rows of the declared metric get the repeated interval, the number of seeds at
             the look that decided, and the columns ``level``, ``estimate`` (median unbiased),
             ``fragile`` and ``p_anytime``.
         design: What the study declared.
-        failed: The seeds that failed, by arm: they are used up.
         notes: Gets what a reader has to know.
     """
     values = {
-        str(arm): dict.fromkeys(failed.get(str(arm), ()), math.nan)
-        | dict(zip(group["seed"], group[design.metric].astype(float), strict=True))
+        str(arm): dict(zip(group["seed"], group[design.metric], strict=True))
         for arm, group in runs.groupby("arm")
     }
     answers: dict[str, str] = {}
@@ -156,7 +154,7 @@ def declared_answers(
         if answers[arm] == UNSURE and not decision.next_look:
             spreads[arm] = float(np.nanstd(d, ddof=1))
     _note(decisions, spreads, design, notes)
-    if extra := sorted({seed for seed in runs["seed"] if seed not in design.seeds}):
+    if extra := sorted({*runs.dropna(subset=[design.metric])["seed"]} - {*design.seeds}):
         notes.append(
             f"Seeds that were not declared count in no answer: {', '.join(map(str, extra))}. For "
             f"looks that nobody declared, differences.csv has p_anytime of {words(design.metric)}."

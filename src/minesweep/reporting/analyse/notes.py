@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pandas as pd
 
+from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import Arm, show, size_order
 from minesweep.statistics.samples import POWER, resolvable, two_groups
 from minesweep.statistics.tables import Choice
 from minesweep.units import unit, words
+
+
+@contextmanager
+def noted(notes: list[str], told: str, unless: bool = False) -> Iterator[None]:
+    """Makes a note of what cannot be done; ``unless`` it has to be."""
+    try:
+        yield
+    except UserError as error:
+        if unless:
+            raise
+        notes.append(f"{told}: {error}.")
 
 
 def of_choices(choices: list[Choice], validation: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from minesweep.errors import UserError
 from minesweep.reporting.analyse.answer import Answer, advise, fixed, headline
 from minesweep.reporting.analyse.arms import (
     Arm,
@@ -23,7 +21,7 @@ from minesweep.reporting.analyse.arms import (
 )
 from minesweep.reporting.analyse.declared import declared_answers, declared_settings, read_design
 from minesweep.reporting.analyse.measures import make_measures, read_step_seconds
-from minesweep.reporting.analyse.notes import of_choices, of_comparisons, of_seeds
+from minesweep.reporting.analyse.notes import noted, of_choices, of_comparisons, of_seeds
 from minesweep.reporting.analyse.settings import (
     BACKWARD,
     FORWARD,
@@ -121,16 +119,17 @@ def analyse(
         settings = declared_settings(settings, design, study.metrics)
     check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
-    settings = _groups(study, settings, bool(group_by), notes)
-    runs, failed, arms, choices = _arms(study, settings, notes)
-    try:
+    known = []
+    for key in settings.group_by:
+        # A sweep that has only begun may not differ yet in what its report.yaml names.
+        with noted(notes, f"Not grouped by {key}", unless=bool(group_by)):
+            known.append(resolve_key(key, study.keys))
+    settings = replace(settings, group_by=known)
+    runs, tried, arms, choices = _arms(study, settings, notes)
+    baselines: dict[str, str] = {}
+    # Nor has a run of the baseline finished yet.
+    with noted(notes, "Nothing is compared", unless=bool(baseline or group_by)):
         baselines = _baselines(arms, settings, notes)
-    except UserError as error:
-        if baseline or group_by:
-            raise
-        # The study's own report.yaml names an arm of which no run has finished yet.
-        notes.append(f"Nothing is compared: {error}.")
-        baselines = {}
     for choice in choices:
         next(a for a in arms if a.label == choice.arm).values[choice.key] = choice.value
     step_seconds = read_step_seconds(study.folder, arms, notes)
@@ -140,15 +139,15 @@ def analyse(
     rows = comparisons.to_dict("records")
     kinds = [fixed(row, settings.smaller_wins(row["measure"])) for row in rows]
     if design is not None:
-        declared = declared_answers(runs, comparisons, design, failed, notes)
+        declared = declared_answers(tried, comparisons, design, notes)
         own = zip(rows, kinds, strict=True)
         kinds = [declared[r["arm"]] if r["measure"] == main else kind for r, kind in own]
     comparisons["answer"] = pd.Series(kinds, dtype=object)
     of_main = comparisons[comparisons["measure"] == main]
     least = math.nan if design is None or design.rule.care is None else design.rule.care
-    fields = ["arm", "baseline", "kind", "difference", "low", "high", "n"]
-    told = of_main.rename(columns={"answer": "kind"})[fields].to_dict("records")
-    answers = [Answer(**{str(k): v for k, v in row.items()}, least=least) for row in told]
+    fields = ["arm", "baseline", "answer", "difference", "low", "high", "n"]
+    rows_of_main = of_main[fields].assign(least=least).itertuples(index=False, name=None)
+    answers = [Answer(*row) for row in rows_of_main]
     table = _table(runs, arms, list(measures), comparisons, step_seconds)
     # Seeds of a declared design are unequal on purpose.
     notes += of_seeds(runs, arms, main, complete=design is None)
@@ -177,54 +176,37 @@ def analyse(
     )
 
 
-def _groups(study: Study, settings: Settings, strict: bool, notes: list[str]) -> Settings:
-    """The settings with the keys to group by in full.
-
-    A sweep that has only begun may not differ yet in what its report.yaml groups by.
-    """
-    known = []
-    for key in settings.group_by:
-        try:
-            known.append(resolve_key(key, study.keys))
-        except UserError as error:
-            if strict:
-                raise
-            notes.append(f"Not grouped by {key}: {error}.")
-    return replace(settings, group_by=known)
-
-
 def _arms(
     study: Study, settings: Settings, notes: list[str]
-) -> tuple[pd.DataFrame, dict[str, set[int]], list[Arm], list[Choice]]:
-    """The runs that count, the seeds that failed by arm, the arms, and what was chosen.
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Arm], list[Choice]]:
+    """The runs that count; these and those that were tried beside them; the arms; what was chosen.
 
     Keys to group by come first, so that a group's arms stand together.
     """
     keys = [*dict.fromkeys([*settings.group_by, *study.keys])]
-    try:
-        others = [key for key in keys if key not in settings.group_by]
-        chosen = resolve_key(settings.best_by, others) if settings.best_by else None
-    except UserError as error:
+    chosen = None
+    if settings.best_by:
         # A sweep that has only begun may hold one value so far: it is reported all the same.
-        notes.append(f"Nothing is chosen by best_by: {error}.")
-        chosen = None
+        with noted(notes, "Nothing is chosen by best_by"):
+            others = [key for key in keys if key not in settings.group_by]
+            chosen = resolve_key(settings.best_by, others)
     keys = [key for key in keys if key != chosen]
     arms, labels = make_arms(study.runs, keys)
     runs = study.runs.assign(arm=labels)
-    by_setting = {tuple(arm.values.values()): arm.label for arm in arms}
+    label_of = {tuple(arm.values.values()): arm.label for arm in arms}
     rows = study.failed.to_dict("records")
-    failed = [(by_setting.get(tuple(row[key] for key in keys)), row) for row in rows]
+    of_failed = [label_of.get(tuple(row[key] for key in keys)) for row in rows]
+    failed = study.failed.assign(arm=pd.Series(of_failed, dtype=object)).dropna(subset=["arm"])
+    tried = pd.concat([runs, failed], ignore_index=True)
     if chosen is None:
-        seeds = {a.label: {row["seed"] for label, row in failed if label == a.label} for a in arms}
-        return runs, seeds, arms, []
+        return runs, tried, arms, []
     smaller = lower_is_better(settings.validation)
-    counts = Counter((label, row[chosen]) for label, row in failed if label)
-    runs, choices = choose(runs, chosen, settings.validation, smaller, counts)
+    runs, choices = choose(tried, chosen, settings.validation, smaller)
     notes += of_choices(choices, settings.validation)
     left = {choice.arm for choice in choices}
     if dropped := [arm.label for arm in arms if arm.label not in left]:
         notes.append(f"Left out, without {settings.validation}: {'; '.join(dropped)}.")
-    return runs, {}, [arm for arm in arms if arm.label in left], choices
+    return runs, tried, [arm for arm in arms if arm.label in left], choices
 
 
 def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[str, str]:

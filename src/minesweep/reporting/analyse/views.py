@@ -18,6 +18,7 @@ from minesweep.reporting.analyse.arms import (
     show,
     size_order,
 )
+from minesweep.reporting.analyse.notes import noted
 from minesweep.reporting.analyse.settings import Settings, View
 from minesweep.reporting.read.study import Study
 from minesweep.statistics.tables import exponent, summarise
@@ -93,15 +94,13 @@ def make_views(
     """
     made: list[Surface | Tradeoff] = []
     for view in settings.views:
-        try:
+        with noted(notes, f"The {view.kind} of {view.value or view.y} is left out"):
             if view.kind == "surface":
                 made.append(_surface(view, study, settings, notes))
             elif view.kind == "tradeoff":
                 made.append(_tradeoff(view, study, runs, arms, step_seconds))
             elif view.value not in (held := list(study.curves["metric"].cat.categories)):
                 raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
-        except UserError as error:
-            notes.append(f"The {view.kind} of {view.value or view.y} is left out: {error}.")
     return made
 
 
