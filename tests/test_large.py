@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,13 +18,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from reporting_fixtures import config, write_run
-from sweeping import plan_of, write_sweep
+from sweeping import ROOT, plan_of, write_sweep
 
 from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
 from minesweep.config.overrides import parse
 from minesweep.config.places import CONF
 from minesweep.dashboard import index
+from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.show import tables
 from minesweep.reporting.show.write import write
@@ -252,3 +254,42 @@ def test_of_an_unchanged_run_the_index_opens_no_file(tmp_path: Path, opened: Cou
     index.write_index(tmp_path)
     assert first == 4 * 5, "status, journal, summary, and whether W&B has it"
     assert not [name for name in opened if name.startswith(f"{tmp_path / 'nk'}/")]
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "told"),
+    [
+        ("optimizer.lr", [0.1, 0.2, -1], "optimizer.lr=-1 must be"),
+        ("trainer.batch_size", [64, 32, 2.5], "trainer.batch_size=2.5 must be"),
+        ("trainer.batch_size", [64, 1, 1.0], "trainer.batch_size=1.0 must be"),
+        ("miner.k", [8, 16, 4_000], "miner.k=4000 is more than n"),
+    ],
+)
+def test_a_number_that_no_trial_before_had_is_checked(
+    plan: Any, tmp_path: Path, key: str, values: list[float], told: str
+) -> None:
+    """Also where it equals one that was right, and one that is wrong with another alone."""
+    axes = {"seed": {"values": [0, 1]}, key: {"values": values}}
+    axes |= {} if key == "miner.k" else {"miner.k": {"value": 1}}
+    with pytest.raises(UserError, match=re.escape(told)):
+        plan(write_sweep(tmp_path, axes))
+
+
+def test_until_its_first_step_a_sweep_imports_no_library_of_the_report(
+    runs: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import os, runpy, sys\n"
+        "from minesweep.training.loop import Trainer\n"
+        "def update(self):\n"
+        "    print('HEAVY', {'pandas', 'scipy', 'sklearn'} & set(sys.modules), flush=True)\n"
+        "    os._exit(0)\n"
+        "Trainer.update = update\n"
+        "runpy.run_path('src/train.py', run_name='__main__')\n"
+    )
+    file = f"hydra.sweeper.file='{write_sweep(tmp_path)}'"
+    words = ["--multirun", "hydra/sweeper=minesweep", file, f"paths.runs_dir={runs}"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert "HEAVY set()" in done.stdout, done.stdout + done.stderr

@@ -20,9 +20,10 @@ from sweeping import ROOT, SWEEP, calls, finished_at, plan_of, pretend, write_sw
 from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
 from minesweep.errors import UserError
-from minesweep.sweeps.progress import Standing, describe, duration
+from minesweep.sweeps.progress import Standing, describe
 from minesweep.sweeps.spec import Metric
 from minesweep.training.folder import RunFolder
+from minesweep.units import duration
 
 pytest_plugins = ["sweep_fixtures"]
 

@@ -81,3 +81,11 @@ def probability(p: float) -> str:
     if math.isnan(p):
         return DASH
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time to read: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -38,6 +38,7 @@ def check(cfg: Config, folders: Sequence[Path | str] | None = None) -> None:
     """
     check_values(plain(cfg), schema(own_folders() if folders is None else folders))
     check_rules(cfg)
+    check_writable(cfg)
 
 
 def check_rules(cfg: Config) -> None:
@@ -59,7 +60,6 @@ def check_rules(cfg: Config) -> None:
     _check_nodes(cfg)
     _check_held_out(cfg)
     _check_selection(cfg)
-    _check_writable(Path(cfg["paths"]["runs_dir"]).expanduser())
 
 
 def check_values(tree: Mapping[str, Any], known: Schema) -> None:
@@ -241,7 +241,9 @@ def _check_selection(cfg: Config) -> None:
         )
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(cfg: Config) -> None:
+    """Raises a UserError where the folder of runs cannot be made, or not be written to."""
+    folder = Path(cfg["paths"]["runs_dir"]).expanduser()
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

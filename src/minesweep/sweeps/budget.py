@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from minesweep.errors import UserError
-from minesweep.sweeps.plan import Trial
-from minesweep.sweeps.progress import duration
+from minesweep.units import duration
+
+if TYPE_CHECKING:
+    from minesweep.sweeps.plan import Trial
 
 UNITS = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1),

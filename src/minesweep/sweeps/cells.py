@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from minesweep.config.identity import plain, study_folder
 from minesweep.errors import UserError
-from minesweep.files import write_atomically
 from minesweep.reporting.analyse.arms import (
     find_baselines,
     make_arms,
@@ -22,7 +21,7 @@ from minesweep.reporting.analyse.settings import Settings, read_settings
 from minesweep.reporting.read.study import tabulate
 from minesweep.sweeps.parameters import write
 from minesweep.sweeps.plan import Planner
-from minesweep.sweeps.spec import Sweep
+from minesweep.sweeps.spec import Sweep, keep_report_settings
 from minesweep.sweeps.trials import choices, grid
 
 SEED = "seed"
@@ -98,15 +97,6 @@ def find_cells(sweep: Sweep, planner: Planner) -> Cells:
         settings,
         folder,
     )
-
-
-def keep_report_settings(sweep: Sweep, folder: Path) -> None:
-    """Copies the report's settings of a sweep into a study that goes by another name."""
-    beside = sweep.path.parent / "report" / f"{sweep.path.stem}.yaml"
-    own = folder / "report.yaml"
-    if beside.exists() and folder.name != sweep.path.stem and not own.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(own, beside.read_text(encoding="utf-8"))
 
 
 def at_seed(words: Sequence[str], seed: int) -> list[str]:

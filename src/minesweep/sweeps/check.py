@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from minesweep.sweeps.plan import Trial, study_folders
-from minesweep.sweeps.progress import duration
 from minesweep.sweeps.runner import Options
 from minesweep.sweeps.spec import Sweep
 from minesweep.training.folder import RunFolder
+from minesweep.units import duration
 
 
 def announce(

@@ -17,18 +17,17 @@ from rich.progress import track
 from minesweep.config.checks import DoesNotFit
 from minesweep.config.equal_cost import CostUnknown
 from minesweep.errors import UserError
-from minesweep.sweeps.cells import find_cells, keep_report_settings
 from minesweep.sweeps.check import announce
 from minesweep.sweeps.metrics import check_metric
 from minesweep.sweeps.plan import Compose, Planner, Trial, cores, study_folders
 from minesweep.sweeps.progress import SweepProgress
 from minesweep.sweeps.runner import Launch, Options, Runner
-from minesweep.sweeps.spec import Sweep, read
+from minesweep.sweeps.spec import Sweep, keep_report_settings, read
 from minesweep.sweeps.trials import trials
-from minesweep.sweeps.until_sure import UntilSure
 
 if TYPE_CHECKING:
     from minesweep.sweeps.bayes import Search
+    from minesweep.sweeps.until_sure import UntilSure
 
 MANY = 200
 """Trials whose check takes seconds, and shows a bar."""
@@ -57,9 +56,13 @@ def run_sweep(
     threads = max(1, cores() // options.jobs) if options.jobs > 1 else None
     planner = Planner(sweep, compose, options.fixed, None if "slurm" in launcher else threads)
     runner = Runner(launch, launcher, options)
+    # What a sweep may never need is imported where it does: pandas and SciPy take most of a second.
     search: Search | UntilSure | None = None
+    until_sure: UntilSure | None = None
     if options.until_sure:
-        search = UntilSure(sweep, planner, options, console)
+        from minesweep.sweeps.until_sure import UntilSure
+
+        search = until_sure = UntilSure(sweep, planner, options, console)
         planned, total = search.planned, search.total
     elif sweep.method == "bayes":
         from minesweep.sweeps.bayes import Search
@@ -70,8 +73,8 @@ def run_sweep(
         planned = _plan(sweep, planner, trials(sweep, options.count, options.seed), console)
         total = len(planned)
     check_metric(sweep, planner.objectives)
-    if isinstance(search, UntilSure):
-        console.print(search.describe())
+    if until_sure is not None:
+        console.print(until_sure.describe())
     announce(sweep, planned, total, options, console)
     if options.check:
         return [trial for trial in planned if trial.finished]
@@ -83,7 +86,7 @@ def run_sweep(
             search.run(runner)
         else:
             runner.run(planned)
-    closing = search.closing() if isinstance(search, UntilSure) else []
+    closing = until_sure.closing() if until_sure is not None else []
     if not options.worker:
         _report(planned, console)
     return _conclude(sweep, planned, runner, console, closing)
@@ -110,6 +113,7 @@ def _plan(
         if measured:
             raise
         from minesweep.sweeps.calibrate import calibrate
+        from minesweep.sweeps.cells import find_cells
 
         calibrate(find_cells(sweep, planner), console)
         return _plan(sweep, planner, wanted, console, measured=True)

@@ -19,7 +19,13 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from minesweep.config.build import build, build_fitting, check_arguments
-from minesweep.config.checks import DoesNotFit, check_fit, check_rules, check_values
+from minesweep.config.checks import (
+    DoesNotFit,
+    check_fit,
+    check_rules,
+    check_values,
+    check_writable,
+)
 from minesweep.config.compose import explain
 from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
 from minesweep.config.identity import Config, plain, run_folder
@@ -154,6 +160,7 @@ class Planner:
         self._takes_text: dict[str, bool] = {}
         self._templates: dict[tuple[str, ...], Template] = {}
         self._known = schema(self._folders)
+        self._writable: set[str] = set()
 
     @property
     def objectives(self) -> Collection[Objective]:
@@ -224,6 +231,9 @@ class Planner:
                 overrides.append(f"trainer.equal_cost={cfg['trainer']['equal_cost']}")
             check_values(changed, self._known)
             check_rules(cfg)
+            if (runs_dir := cfg["paths"]["runs_dir"]) not in self._writable:
+                check_writable(cfg)
+                self._writable.add(runs_dir)
             check_wandb(cfg)
             self._check_fit(cfg, overrides)
             check_arguments(changed)

@@ -23,6 +23,7 @@ from minesweep.sweeps.history import History
 from minesweep.sweeps.plan import Trial
 from minesweep.sweeps.spec import Metric
 from minesweep.training.folder import read_json
+from minesweep.units import duration
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,3 @@ def describe(standing: Standing, metric: Metric | None) -> str:
     if metric is not None and standing.best is not None:
         words += f"; best {metric.name} {standing.best[0]:.4g} ({standing.best[1]})"
     return words
-
-
-def duration(seconds: float) -> str:
-    """A length of time to read: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

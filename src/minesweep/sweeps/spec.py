@@ -18,6 +18,7 @@ import yaml
 from minesweep.config.overrides import is_group, kinds_of_text
 from minesweep.config.places import ENTRIES, SWEEPS, command
 from minesweep.errors import UserError
+from minesweep.files import write_atomically
 from minesweep.sweeps.hyperband import Rule
 from minesweep.sweeps.parameters import Parameter, check_override, read_parameters
 from minesweep.words import nearest
@@ -280,6 +281,15 @@ def _command(value: Any) -> tuple[str, ...]:
         key, _, text = word.partition("=")
         check_override("command: ", key, text)
     return tuple(fixed)
+
+
+def keep_report_settings(sweep: Sweep, folder: Path) -> None:
+    """Copies the report's settings of a sweep into a study that goes by another name."""
+    beside = sweep.path.parent / "report" / f"{sweep.path.stem}.yaml"
+    own = folder / "report.yaml"
+    if beside.exists() and folder.name != sweep.path.stem and not own.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(own, beside.read_text(encoding="utf-8"))
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -37,6 +37,7 @@ class Template:
     def __init__(self, cfg: DictConfig, keys: Sequence[str], others: Collection[str]) -> None:
         self.tree = plain(cfg)
         self._places = [tuple(key.split(".")) for key in keys]
+        self._had: list[set[tuple[type, int | float]]] = [set() for _ in self._places]
         # From the outside in, so that a node's copy exists before that of a node in it.
         self._parents = sorted(
             {place[:depth] for place in self._places for depth in range(1, len(place))}, key=len
@@ -49,20 +50,25 @@ class Template:
         )
 
     def at(self, numbers: Sequence[int | float]) -> tuple[Nodes, Nodes]:
-        """The tree with these numbers, and of it the nodes around them with nothing else inside.
+        """The tree with these numbers, and of it what no trial before had: the nodes around new
+        numbers with nothing else inside.
 
         What both share with other trials is not to be changed.
         """
         tree, changed = dict(self.tree), _bare(self.tree)
         copies: dict[tuple[str, ...], Nodes] = {(): tree}
-        bares: dict[tuple[str, ...], Nodes] = {(): changed}
         for place in self._parents:
             inside, name = place[:-1], place[-1]
-            node = copies[inside][name]
-            copies[place] = copies[inside][name] = dict(node)
-            bares[place] = bares[inside][name] = _bare(node)
-        for place, number in zip(self._places, numbers, strict=True):
-            copies[place[:-1]][place[-1]] = bares[place[:-1]][place[-1]] = number
+            copies[place] = copies[inside][name] = dict(copies[inside][name])
+        for place, number, had in zip(self._places, numbers, self._had, strict=True):
+            copies[place[:-1]][place[-1]] = number
+            if (kind := (type(number), number)) not in had:
+                had.add(kind)
+                node, bare = self.tree, changed
+                for name in place[:-1]:
+                    node = node[name]
+                    bare = bare.setdefault(name, _bare(node))
+                bare[place[-1]] = number
         return tree, changed
 
 

@@ -33,11 +33,10 @@ from minesweep.statistics.sequential import (
 from minesweep.sweeps.budget import Budget, seconds_of
 from minesweep.sweeps.cells import at_seed, find_cells, seeds_of
 from minesweep.sweeps.plan import Planner, Trial
-from minesweep.sweeps.progress import duration
 from minesweep.sweeps.runner import Options, Runner
 from minesweep.sweeps.spec import Sweep
 from minesweep.training.folder import lease_folder, read_json
-from minesweep.units import PERCENT, lower_is_better, unit
+from minesweep.units import PERCENT, duration, lower_is_better, unit
 
 CARE = 0.5
 """Points of a share, such as an accuracy, that matter if nobody says otherwise."""

@@ -181,7 +181,8 @@ def now() -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if the file cannot be read."""
     try:
-        value = json.loads(path.read_text())
+        with open(path, "rb", buffering=0) as file:  # thousands are read at once
+            value = json.loads(file.read())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
