@@ -4,12 +4,17 @@
 
 A study of N trials is a grid of two miners, learning rates and ten seeds. A run of each miner is
 trained; the other folders are copies of it with a setting, an identity and values of their own.
-Measured are whole processes, by the processor's seconds and the peak of resident memory:
+Measured are whole processes: their seconds, those of the processor, and the peak of their resident
+memory:
 
 - ``check``: ``src/sweep.py FILE --check``, every trial finished;
-- ``resume``: ``src/sweep.py FILE`` until its only missing trial begins to train;
+- ``resume``: ``src/sweep.py FILE`` until its only missing trial has a model and is to take its
+  first step;
 - ``report``: ``src/report.py`` on the study;
 - ``index``, ``index again``: ``src/dashboard.py --no-tensorboard`` on the folder of runs.
+
+``results/growth_before.json`` holds what the same measured of an earlier version; where it lies
+there, the table compares the two.
 
 Mining against the number of points n, and the in-batch miners against the batch B, are read from
 what ``benchmarks/mining.py`` and ``benchmarks/in_batch.py`` stored.
@@ -21,6 +26,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -28,81 +34,109 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 from common import RESULTS, facts, options, write
 
-from minesweep.config.compose import compose
-from minesweep.config.entry import clear_errors
-from minesweep.config.identity import Config, identity, plain, run_folder, run_name
-from minesweep.training.run import run as train
-
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["dataset=digits", "trainer.max_steps=50", "trainer.threads=1", "logger=none"]
-TRIALS, SEEDS, MINERS = (1, 10, 100, 1_000, 10_000), 10, ("random_k", "ohem")
+TRIALS, SEEDS, MINERS = (10, 100, 1_000, 10_000), 10, ("random_k", "ohem")
 TICKS = os.sysconf("SC_CLK_TCK")
+PAGES = {"report": "growth/report/report.html", "index": "index.html"}
+BEFORE = "growth_before.json"
+
+
+class Cost(NamedTuple):
+    """What a process takes."""
+
+    processor: float
+    """Seconds of the processor."""
+    seconds: float
+    """From its begin to its end; other processes of the machine may be in it."""
+    mib: float
+    """Its resident memory at the peak."""
+    page: float | None = None
+    """MiB of the page that it writes."""
+
+
 Curves = dict[str, dict[int, float]]
+"""By name, then size."""
+Costs = dict[str, dict[int, Cost]]
 """By name, then number of trials."""
-Cost = tuple[float, float]
-"""Processor seconds, and MiB of resident memory at its peak."""
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = options(str(__doc__), "growth", rounds=3)
     parser.add_argument("--trials", type=int, nargs="+", default=TRIALS)
     given = parser.parse_args(argv)
-    seconds: Curves = {}
-    memory: Curves = {}
-    pages: Curves = {}
+    found: Costs = {}
     for count in given.trials:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            last = grow(place, count)
-            for name, (taken, peak) in costs(place, last, given.rounds).items():
-                seconds.setdefault(name, {})[count] = taken
-                memory.setdefault(name, {})[count] = peak
-            for name, page in {
-                "report": "growth/report/report.html",
-                "index": "index.html",
-            }.items():
-                pages.setdefault(name, {})[count] = (place / page).stat().st_size / 2**20
-            print(count, {name: (v[count], memory[name][count]) for name, v in seconds.items()})
-    store(given.output, given.note, seconds, memory, pages)
+            last = apart(grow, place, count)
+            for name, cost in costs(place, last, given.rounds).items():
+                found.setdefault(name, {})[count] = cost
+                print(f"{count:6} {name:12} {told(cost)}", flush=True)
+        store(given.output, given.note, found)  # so that what takes too long can be stopped
 
 
-def store(path: Path, note: str, seconds: Curves, memory: Curves, pages: Curves) -> None:
+def apart(make: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that is called in a process of its own.
+
+    A process begins with the peak of memory of the one that starts it. So this one stays small.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(make, *arguments).result()
+
+
+def store(path: Path, note: str, found: Costs) -> None:
     """Numbers, a table of them, and the plot."""
-    curves = {
-        "finished trials": seconds,
-        "points n": mining_curves(),
-        "batch B": in_batch_curves(),
+    others = {"points n": mining_curves(), "batch B": in_batch_curves()}
+    trials = {name: {n: c._asdict() for n, c in row.items()} for name, row in found.items()}
+    write(path, [], {"finished trials": trials, **others}, note=note, **apart(facts))
+    before = path.with_name(BEFORE)
+    if path != before:
+        path.with_suffix(".md").write_text(table(read(path), read(before)))
+        apart(draw, found, others, path.with_suffix(".png"))
+
+
+def read(path: Path) -> Costs:
+    """The stored costs of a version; nothing where there are none."""
+    trials = json.loads(path.read_text())["details"]["finished trials"] if path.exists() else {}
+    return {
+        name: {int(count): Cost(**cost) for count, cost in row.items()}
+        for name, row in trials.items()
     }
-    details = {**curves, "MiB at the peak": memory, "MiB of a page": pages}
-    write(path, [], details, note=note, **facts())
-    path.with_suffix(".md").write_text(table(seconds, memory, pages))
-    draw(curves, memory, path.with_suffix(".png"))
 
 
-def table(seconds: Curves, memory: Curves, pages: Curves) -> str:
-    """Processor seconds, MiB at the peak and MiB of the page, a row a tool."""
-    counts = list(next(iter(seconds.values())))
-    head = ["", *(f"{count:,} trials" for count in counts)]
-    lines = [head, ["---"] * len(head)]
-    for name, points in seconds.items():
-        cells = [f"{points[c]:.1f} s, {memory[name][c]:.0f} MiB" for c in counts]
-        if name in pages:
-            cells = [
-                f"{cell}, page {pages[name][c]:.1f} MiB"
-                for cell, c in zip(cells, counts, strict=True)
-            ]
-        lines.append([name, *cells])
+def told(cost: Cost) -> str:
+    """``5.6 s (6.1), 368 MiB, page 1.6 MiB``: the processor's seconds, then those of the clock."""
+    page = "" if cost.page is None else f", page {cost.page:.1f} MiB"
+    return f"{cost.processor:.1f} s ({cost.seconds:.1f}), {cost.mib:.0f} MiB{page}"
+
+
+def table(found: Costs, before: Costs) -> str:
+    """A row a tool and a column a number of trials; then the same of the version before."""
+    counts = sorted({count for row in found.values() for count in row})
+    lines = [["", *(f"{count:,} trials" for count in counts)], ["---"] * (len(counts) + 1)]
+    for version, rows in (("", found), (", before", before)):
+        for name, row in rows.items():
+            cells = [told(row[count]) if count in row else "" for count in counts]
+            lines.append([f"{name}{version}", *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def grow(place: Path, count: int) -> Path:
     """A sweep file of so many trials, and a finished run for each; returns the last one."""
+    from minesweep.config.compose import compose
+    from minesweep.config.identity import identity, plain, run_folder, run_name
+    from minesweep.training.run import run as train
+
     seeds = min(count, SEEDS)
     miners = MINERS if count >= 2 * seeds else MINERS[:1]
     rates = [round(0.1 + 0.0001 * i, 4) for i in range(count // seeds // len(miners))]
@@ -124,7 +158,7 @@ def grow(place: Path, count: int) -> Path:
         for tree["optimizer"]["lr"] in rates:
             for tree["seed"] in range(seeds):
                 last = run_folder(tree)
-                write_run(last, files, tree)
+                write_run(last, files, tree, {"identity": identity(tree), "name": run_name(tree)})
     content = {
         "program": str(ROOT / "src" / "train.py"),
         "method": "grid",
@@ -140,7 +174,9 @@ def grow(place: Path, count: int) -> Path:
     return last
 
 
-def write_run(folder: Path, files: dict[str, str], cfg: Config) -> None:
+def write_run(
+    folder: Path, files: dict[str, str], cfg: dict[str, Any], own_status: dict[str, str]
+) -> None:
     """A finished run of this configuration, its values a little off those of ``files``."""
     folder.mkdir()
     config = re.sub("(?m)^seed: 0$", f"seed: {cfg['seed']}", files["config.yaml"])
@@ -154,7 +190,7 @@ def write_run(folder: Path, files: dict[str, str], cfg: Config) -> None:
         if name in ("journal.jsonl", "summary.json"):
             text = re.sub(r'"((?:val|test|train)/\w+)": ([\d.e-]+)', own, text)
         elif name == "status.json":
-            text = json.dumps(json.loads(text) | {"identity": identity(cfg), "name": run_name(cfg)})
+            text = json.dumps(json.loads(text) | own_status)
         (folder / name).write_text(config if name == "config.yaml" else text)
 
 
@@ -173,6 +209,8 @@ def costs(place: Path, last: Path, rounds: int) -> dict[str, Cost]:
     found: dict[str, Cost] = {}
     for name, case in cases.items():
         found[name] = min(case() for _ in range(rounds))
+        if name in PAGES:
+            found[name] = found[name]._replace(page=(place / PAGES[name]).stat().st_size / 2**20)
     return found
 
 
@@ -184,20 +222,26 @@ def anew(place: Path, index: Callable[[], Cost]) -> Cost:
 
 def call(place: Path, words: Sequence[str]) -> Cost:
     """A process from its begin to its end."""
+    began = time.monotonic()
     with begin(place, words) as process:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, (place / "log").read_text()
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert own < used.ru_maxrss, "the peak is this process's own"
+    seconds = time.monotonic() - began
+    return Cost(used.ru_utime + used.ru_stime, seconds, used.ru_maxrss / 1024)
 
 
 def first_trial(place: Path, words: Sequence[str], trial: Path) -> Cost:
     """A sweep until its only missing trial has made its folder; then it is stopped."""
     kept = trial.rename(place / "kept")
+    began = time.monotonic()
     with begin(place, words) as process:
         while not (trial / "config.yaml").exists():
             assert process.poll() is None, (place / "log").read_text()
             time.sleep(0.02)
+        seconds = time.monotonic() - began
         used = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{process.pid}/status").read_text()
         process.send_signal(signal.SIGKILL)
@@ -205,7 +249,7 @@ def first_trial(place: Path, words: Sequence[str], trial: Path) -> Cost:
     kept.rename(trial)
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert peak is not None
-    return (int(used[11]) + int(used[12])) / TICKS, int(peak[1]) / 1024
+    return Cost((int(used[11]) + int(used[12])) / TICKS, seconds, int(peak[1]) / 1024)
 
 
 def begin(place: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -239,16 +283,22 @@ def in_batch_curves() -> Curves:
     return curves
 
 
-def draw(curves: dict[str, Curves], memory: Curves, path: Path) -> None:
+def draw(found: Costs, others: dict[str, Curves], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    first, *others = [(axis, "seconds", lines) for axis, lines in curves.items() if lines]
-    shown = [first, (first[0], "MiB at the peak", memory), *others]
-    figure, axes = plt.subplots(1, len(shown), figsize=(6 * len(shown), 5), squeeze=False)
-    for plot, (axis, unit, lines) in zip(axes[0], shown, strict=True):
+    def of(part: str) -> Curves:
+        return {name: {n: getattr(c, part) for n, c in row.items()} for name, row in found.items()}
+
+    plots = [
+        ("finished trials", "seconds of the processor", of("processor")),
+        ("finished trials", "MiB at the peak", of("mib")),
+        *((axis, "seconds", lines) for axis, lines in others.items() if lines),
+    ]
+    figure, axes = plt.subplots(1, len(plots), figsize=(6 * len(plots), 5), squeeze=False)
+    for plot, (axis, unit, lines) in zip(axes[0], plots, strict=True):
         for name, points in lines.items():
             plot.plot(list(points), list(points.values()), marker="o", label=name)
         plot.set(xscale="log", yscale="log", xlabel=axis, ylabel=unit)
@@ -260,5 +310,4 @@ def draw(curves: dict[str, Curves], memory: Curves, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    with clear_errors():
-        main()
+    main()
