@@ -21,7 +21,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),joblib,slurm,bayes,dashboards,docs,dev,text]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[$(FAISS),joblib,slurm,bayes,dashboards,docs,dev,text,images]'
 	@rm -f $(VENV)/.minesweep-*
 	@touch $@
 

@@ -16,7 +16,7 @@ from minesweep.training.run import run
 MANY = ("triplet/", "mochi", "lsh_vs_knn/", "which/")
 FAST = (
     *("triplet/masked", "mochi/n256-s128-s64", "mochi/raw_pixels", "mochi/untrained"),
-    *("lsh_vs_knn/blobs-lsh16-positives", "lsh_vs_knn/mnist-knn-both"),
+    *("lsh_vs_knn/lsh16-positives", "lsh_vs_knn/knn-both"),
     *("which/selective_backprop", "which/random_negative"),
 )
 

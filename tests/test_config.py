@@ -294,13 +294,13 @@ def test_an_experiment_wins_over_the_miner_and_the_command_line_over_both(tmp_pa
         ),
         ("which/annealed", "miner=closest_negative miner.mask=annealed trainer.equal_cost=auto"),
         (
-            "lsh_vs_knn/mnist-lsh64-positives",
+            "lsh_vs_knn/lsh64-positives",
             "experiment=lsh_vs_knn miner=lsh miner.n_bits=64 miner.shortlist=1 "
             "miner.mine=positives miner.positives=1.0 miner.curriculum.most=1.0",
         ),
         (
-            "lsh_vs_knn/blobs-knn-negatives",
-            "experiment=lsh_vs_knn/blobs-random miner=knn miner.mine=negatives",
+            "lsh_vs_knn/knn-negatives",
+            "experiment=lsh_vs_knn miner=knn miner.mine=negatives",
         ),
         (
             "pairs/seed_knn",

@@ -13,6 +13,7 @@ from torch.nn import functional
 from minesweep.compat import import_timm
 from minesweep.errors import UserError
 from minesweep.models.inputs import check_images
+from minesweep.models.weights import load_weights
 from minesweep.words import check_word
 
 _STEP = 32  # between the sizes that are tried: the stride of most convolutional nets
@@ -44,6 +45,8 @@ class Timm(nn.Module):
     Args:
         name: A name of ``timm.list_models()``.
         pretrained: Whether to start from timm's weights, which are downloaded.
+        weights: A file of weights to start from, or ``efficientnet_lite0`` (see
+            :func:`~minesweep.models.weights.load_weights`); None for neither.
         image_size: Side in pixels to which batches are resized (bilinear). None keeps the
             data's own size, or takes the smallest larger one that the architecture accepts:
             8 x 8 digits stay so for a ResNet, and go to 32 x 32 for a ViT of patch 16.
@@ -64,6 +67,7 @@ class Timm(nn.Module):
         self,
         name: str,
         pretrained: bool = False,
+        weights: str | None = None,
         image_size: int | None = None,
         in_chans: int | None = None,
         *,
@@ -89,6 +93,8 @@ class Timm(nn.Module):
             self.size = architecture.check(image_size)
         self.fixed = architecture.fixed
         self.net = architecture.build(self.size, pretrained=pretrained)
+        if weights is not None:
+            load_weights(self.net, weights)
 
     def forward(self, images: Tensor, resolution: float = 1.0) -> Tensor:
         """``resolution`` in (0, 1] makes a coarser and cheaper pass, at this share of the side."""
