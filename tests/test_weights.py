@@ -61,7 +61,7 @@ def test_the_packaged_weights_are_in_timms_order() -> None:
 
 @packaged
 def test_another_model_than_the_weights() -> None:
-    with pytest.raises(UserError, match="is of another model: .*=tf_efficientnet_lite0"):
+    with pytest.raises(UserError, match=r"is of another model: .*=tf_efficientnet_lite0"):
         Timm("resnet10t", weights="efficientnet_lite0", input_shape=(3, 32, 32), num_classes=2)
 
 
@@ -69,7 +69,7 @@ def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
     def build(path: Path) -> None:
         Timm("resnet10t", weights=str(path), input_shape=(3, 32, 32), num_classes=2)
 
-    with pytest.raises(UserError, match="no such file; known inside a package: efficientnet_lite0"):
+    with pytest.raises(UserError, match="no such file; known inside"):
         build(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("weights")
     with pytest.raises(UserError, match="cannot be read"):
