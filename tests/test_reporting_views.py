@@ -128,6 +128,15 @@ def test_a_tradeoff_takes_metrics_and_clocks(study: Path) -> None:
     assert set(second.points["x"]) == {27, 144}, "the last value of elapsed"
 
 
+def test_a_tradeoff_tells_its_slope_where_it_is_asked_to(study: Path) -> None:
+    view = {"kind": "tradeoff", "x": "query_ms", "y": "recall", "by": "normalize"}
+    assert not any("Slope" in note for note in made(study, view).notes)
+    (note,) = (n for n in made(study, {**view, "slope": True}).notes if n.startswith("Slope of"))
+    assert "recall for 1 more of query ms (one fit a seed" in note
+    # Seeds that agree to the last digit say nothing about their spread.
+    assert note.endswith("normalize=none: +5.00 points; normalize=unit: +5.00 points.")
+
+
 def test_a_view_that_cannot_be_made_is_a_note(study: Path) -> None:
     views = [
         {"kind": "tradeoff", "x": "seconds", "y": "test/accuracy"},

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from minesweep.statistics.tables import exponent
+from minesweep.statistics.tables import exponent, slope
 
 XS, YS = (4, 16, 64, 256), (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -60,3 +61,26 @@ def test_none_where_there_is_nothing_to_fit(xs: list[str]) -> None:
     rows = [(x, "1.0", 0, 1.0) for x in xs]
     table = pd.DataFrame(rows, columns=["x", "y", "seed", "value"])
     assert exponent(table, smaller=False) is None
+
+
+def test_a_slope_is_fitted_in_each_seed() -> None:
+    draws = np.random.default_rng(1)
+    # Seeds differ by far more than x does: one fit over all runs would drown in that.
+    rows = [
+        (x, 100.0 * seed - (2.0 + 0.1 * seed) * x + 0.01 * draws.normal(), seed)
+        for seed in range(5)
+        for x in (0.2, 0.5, 0.98, 1.0)
+    ]
+    table = pd.DataFrame(rows, columns=["x", "y", "seed"])
+    found = slope(table)
+    each = [stats.linregress(own["x"], own["y"]).slope for _, own in table.groupby("seed")]
+    low, high = stats.t.interval(0.95, 4, np.mean(each), stats.sem(each))
+    assert found is not None
+    assert (found.n, found.mean) == (5, pytest.approx(np.mean(each)))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.high < -1.5
+
+
+def test_two_points_are_no_slope() -> None:
+    rows = [(x, x, seed) for seed in range(3) for x in (0.0, 1.0)]
+    assert slope(pd.DataFrame(rows, columns=["x", "y", "seed"])) is None

@@ -235,3 +235,22 @@ def exponent(table: pd.DataFrame, smaller: bool) -> Interval | None:
             return None
         slopes.append(np.polyfit(np.log(best.index), np.log(best["y"]), 1)[0])
     return interval(np.array(slopes)) if slopes else None
+
+
+def slope(table: pd.DataFrame) -> Interval | None:
+    """The slope of ``y`` over ``x``, with its 95 % interval over seeds.
+
+    One least-squares fit a seed, over the arms: seeds are the independent draws, arms are not.
+
+    Args:
+        table: One row a run: ``x``, ``y`` and ``seed``.
+
+    Returns:
+        None where a seed has fewer than three different values of x.
+    """
+    slopes = []
+    for _, own in table.dropna(subset=["x", "y"]).groupby("seed"):
+        if own["x"].nunique() < 3:
+            return None
+        slopes.append(np.polyfit(own["x"].astype(float), own["y"].astype(float), 1)[0])
+    return interval(np.array(slopes)) if slopes else None

@@ -15,7 +15,7 @@
 ``value`` is a metric of the summaries (the study's own, if none is named). ``x`` and ``y`` of a
 trade-off are metrics of the summaries, ``seconds`` (steps times the step time of a quiet benchmark)
 or a clock of ``timing.jsonl`` (its median over the run; ``elapsed``: its end), which is of use only
-where nothing else ran on the machine.
+where nothing else ran on the machine. ``slope: true`` tests whether y changes with x, by group.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BACKWARD = "samples/backward"
 FORWARD = "samples/forward"
 VIEWS = {
     "surface": (("x", "y"), ("by", "where", "value", "title")),
-    "tradeoff": (("x", "y"), ("by", "where", "title")),
+    "tradeoff": (("x", "y"), ("by", "where", "title", "slope")),
     "curve": (("value",), ()),
 }
 """The keys that a view of each kind must have, and those that it may have."""
@@ -55,6 +55,7 @@ class View:
     by: Annotated[Sequence[str], "text or list of text"] = ()
     where: Annotated[Mapping[str, Any], "mapping"] = field(default_factory=dict)
     value: Annotated[str, "text"] = ""
+    slope: Annotated[bool, "bool"] = False
     title: Annotated[str, "text"] = ""
 
 

@@ -21,9 +21,9 @@ from minesweep.reporting.analyse.arms import (
 from minesweep.reporting.analyse.notes import noted
 from minesweep.reporting.analyse.settings import Settings, View
 from minesweep.reporting.read.study import Study
-from minesweep.statistics.tables import exponent, summarise
+from minesweep.statistics.tables import exponent, slope, summarise
 from minesweep.tracking.reading import UnreadableError, number, read_journal
-from minesweep.units import lower_is_better, words
+from minesweep.units import lower_is_better, unit, words
 from minesweep.words import nearest
 
 MOST_TILES = 12
@@ -98,7 +98,7 @@ def make_views(
             if view.kind == "surface":
                 made.append(_surface(view, study, settings, notes))
             elif view.kind == "tradeoff":
-                made.append(_tradeoff(view, study, runs, arms, step_seconds))
+                made.append(_tradeoff(view, study, runs, arms, step_seconds, notes))
             elif view.value not in (held := list(study.curves["metric"].cat.categories)):
                 raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
     return made
@@ -188,6 +188,7 @@ def _tradeoff(
     runs: pd.DataFrame,
     arms: list[Arm],
     step_seconds: Mapping[str, float],
+    notes: list[str],
 ) -> Tradeoff:
     keys = list(arms[0].values)
     by = [resolve_key(key, keys) for key in view.by]
@@ -196,6 +197,9 @@ def _tradeoff(
     labels = pd.Index([arm.label for arm in shown], name="arm", dtype=object)
     points = pd.DataFrame({"group": groups}, index=labels)
     amounts = {name: _amounts(name, study, runs, step_seconds) for name in (view.x, view.y)}
+    if view.slope:
+        drawn = runs.assign(x=amounts[view.x], y=amounts[view.y]).join(points, on="arm")
+        notes.extend(_slopes(view, drawn))
     for place, name in (("x", view.x), ("y", view.y)):
         found = summarise(runs.assign(amount=amounts[name]), "amount").reindex(labels)
         points[place], points[f"{place}_half"] = found["mean"], found["half"]
@@ -206,6 +210,18 @@ def _tradeoff(
     clock = any(name not in runs and name != "seconds" for name in amounts)
     title = view.title or f"{words(view.y).capitalize()} against {words(view.x)}"
     return Tradeoff(title, view.x, view.y, points, clock)
+
+
+def _slopes(view: View, runs: pd.DataFrame) -> list[str]:
+    """How y changes with x within each group of arms, in one line; none where there is no fit."""
+    u, found = unit(view.y), []
+    for group, own in runs.groupby("group", sort=False):
+        if b := slope(own):
+            found.append(f"{group}: {u.interval(b.mean, b.low, b.high)}")
+    if not found:
+        return []
+    law = f"{words(view.y)} for 1 more of {words(view.x)}"
+    return [f"Slope of {law} (one fit a seed, 95 % t-interval over seeds): {'; '.join(found)}."]
 
 
 def _amounts(
