@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo train nk dashboard pictures found docs docs-serve test test-full check bench-peers bench clean
+.PHONY: help setup wheel demo train nk dashboard studies pictures found docs docs-serve test test-full check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ nk: $(STAMP) ## The OHEM n:k table: 35 runs on MNIST, two at a time
 
 dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, until Ctrl-C
 	$(BIN)/python src/dashboard.py
+
+studies: $(STAMP) ## Every study of the documentation, resumable, with an estimate first: make studies STUDIES='nk rho'
+	$(BIN)/python docs/hooks/studies.py $(STUDIES)
 
 pictures: $(STAMP) ## The pictures of the studies' pages, from results/
 	$(BIN)/python docs/hooks/pictures.py

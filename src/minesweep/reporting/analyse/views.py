@@ -215,7 +215,7 @@ def _tradeoff(
 def _slopes(view: View, runs: pd.DataFrame) -> list[str]:
     """How y changes with x within each group of arms, in one line; none where there is no fit."""
     u, found = unit(view.y), []
-    for group, own in runs.groupby("group", sort=False):
+    for group, own in runs.groupby("group"):
         if b := slope(own):
             found.append(f"{group}: {u.interval(b.mean, b.low, b.high)}")
     if not found:
