@@ -1,0 +1,80 @@
+"""The stored tables, recomputed from the kept runs with pandas and SciPy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from scipy import stats
+
+RESULTS = ROOT / "results"
+
+
+def read(name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's adjusted p values: the k-th smallest of m times m - k + 1, never falling, at most 1."""
+    ordered = p.sort_values()
+    steps = ordered * np.arange(len(p), 0, -1)
+    return steps.cummax().clip(upper=1).reindex(p.index)
+
+
+def answer(row: pd.Series) -> str:
+    """What a difference in a metric of which more is better says at 5 %."""
+    if row["p_holm"] < 0.05:
+        return "helps" if row["difference"] > 0 else "costs"
+    return "not sure" if row["p"] < 0.05 else "no difference seen"
+
+
+def compared(runs: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """The comparisons of ``stored``, from one column ``arm`` and the metrics of the runs."""
+    rows = []
+    for _, row in stored.iterrows():
+        values = runs.pivot(index="seed", columns="arm", values=row["measure"])
+        pairs = values[[row["arm"], row["baseline"]]].dropna()
+        test = stats.ttest_rel(pairs[row["arm"]], pairs[row["baseline"]])
+        low, high = test.confidence_interval()
+        difference = (pairs[row["arm"]] - pairs[row["baseline"]]).mean()
+        found = {"n": len(pairs), "difference": difference, "p": test.pvalue}
+        rows.append(found | {"low": low, "high": high})
+    table = pd.DataFrame(rows, index=stored.index)
+    table["p_holm"] = table["p"].groupby(stored["measure"]).transform(holm)
+    return table.assign(answer=table.apply(answer, axis=1))
+
+
+@pytest.mark.parametrize("study", ["nk_noise", "rho"])
+def test_differences_follow_from_the_kept_runs(study: str) -> None:
+    """Paired t intervals on seeds, and p values that Holm corrects within a measure."""
+    stored = read(f"{study}_differences")
+    stored = stored[stored["measure"] == "test/accuracy"]
+    assert len(stored) > 0
+    found = compared(read(f"{study}_runs"), stored)
+    for column in ("n", "difference", "low", "high", "p", "p_holm"):
+        np.testing.assert_allclose(found[column], stored[column], rtol=1e-9, err_msg=column)
+    assert list(found["answer"]) == list(stored["answer"])
+
+
+@pytest.mark.parametrize(
+    ("study", "chosen", "judge", "arm"),
+    [
+        (
+            "pixels_rates",
+            "optimizer.lr",
+            "val/mean_iou",
+            ["miner", "k", "miner.thresh", "objective", "objective.class_weights"],
+        ),
+    ],
+)
+def test_choices_follow_from_all_runs_that_were_tried(
+    study: str, chosen: str, judge: str, arm: list[str]
+) -> None:
+    """Each arm keeps the value whose mean over the seeds is best on validation data."""
+    tried, kept = read(f"{study}_tried"), read(f"{study}_runs")
+    assert len(tried) > 2 * len(kept)
+    means = tried.groupby([*arm, chosen], dropna=False)[judge].mean().reset_index()
+    best = means.loc[means.groupby(arm, dropna=False)[judge].idxmax()]
+    runs = tried.merge(best[[*arm, chosen]], on=[*arm, chosen])
+    assert set(runs["run"]) == set(kept["run"])
