@@ -16,7 +16,7 @@ def read(name: str) -> pd.DataFrame:
 
 
 def holm(p: pd.Series) -> pd.Series:
-    """Holm's adjusted p values: the k-th smallest of m times m - k + 1, never falling, at most 1."""
+    """Holm's adjusted p values: the k-th smallest times m - k + 1, never falling, at most 1."""
     ordered = p.sort_values()
     steps = ordered * np.arange(len(p), 0, -1)
     return steps.cummax().clip(upper=1).reindex(p.index)

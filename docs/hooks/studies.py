@@ -1,8 +1,8 @@
 """Every study of the documentation, from the first trial to its stored tables: ``make studies``.
 
-The studies are the ``src/sweep.py`` commands on the pages in ``docs/studies/``. What is finished is
-not run again, so a study goes on where it was stopped. ``results/studies.json`` keeps what each took:
-the estimate of the next time, and the table of ``results/studies.md``.
+The studies are the ``src/sweep.py`` commands on the pages in ``docs/studies/``. Finished trials do
+not run again, so a study goes on where it was stopped. ``results/studies.json`` keeps what each
+study took: the estimate of the next time, and the table of ``results/studies.md``.
 """
 
 from __future__ import annotations
