@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig
 from scipy import stats
 from sweeping import ROOT, write_sweep
@@ -289,6 +291,24 @@ def test_an_arm_at_equal_cost_takes_the_time_of_its_baseline(
     before = (runs / "tried" / "step_seconds.json").read_bytes()
     sweep(path, task=learn, until_sure=True)
     assert (runs / "tried" / "step_seconds.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("miner", "steps"), [("ohem", 5), ("knn", 12)])
+def test_a_turn_holds_a_whole_period_of_a_miner(miner: str, steps: int, tmp_path: Path) -> None:
+    """A refresh that most turns lack would be left out by the median."""
+    from minesweep.config.build import build
+    from minesweep.config.compose import compose
+    from minesweep.sweeps.calibrate import _turn
+    from minesweep.training.folder import RunFolder
+    from minesweep.training.loop import Trainer
+    from minesweep.training.run import load_data
+
+    more = ["miner.refresh=12"] if miner == "knn" else []
+    cfg = compose([f"miner={miner}", "dataset=digits", "trainer.batch_size=64", *more])
+    data = load_data(cfg, build(cfg, "dataset"), torch.device("cpu"))
+    trainer = Trainer(cfg, data, RunFolder(tmp_path))
+    _turn(trainer, time.process_time)
+    assert trainer.step == steps
 
 
 def test_which_miner_races_what_fits_and_ends_with_a_command(
