@@ -21,6 +21,7 @@ from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.read.study import read_study
 from minesweep.reporting.show.write import keep, markdown
 from minesweep.statistics.samples import resolvable
+from minesweep.units import lower_is_better
 
 # --- arms, baselines, answers ----------------------------------------------------------------
 
@@ -219,6 +220,18 @@ def test_missing_seeds_are_said(tmp_path: Path) -> None:
     assert result.table.loc["ohem", "seeds"] == 6
     assert any("random_k lacks 9" in note for note in result.notes)
     assert result.comparisons.query("arm == 'ohem'")["n"].iloc[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [
+        *[("test/loss", True), ("val/loss_best", True), ("steps to val/roc_auc 0.72", True)],
+        *[("test/intra/mean", True), ("test/intra/max_best", True), ("test/violated_share", True)],
+        *[("test/inter/min", False), ("test/accuracy", False), ("loss/accuracy", False)],
+    ],
+)
+def test_names_of_which_less_is_better(metric: str, lower: bool) -> None:
+    assert lower_is_better(metric) is lower
 
 
 def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:

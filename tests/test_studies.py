@@ -26,7 +26,8 @@ def studies(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def page(folder: Path, *commands: str) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "page.md").write_text("# Page\n\n```bash\n" + "\n".join(commands) + "\n```\n")
+    text = "# Page\n\n```bash\n" + "\n".join(commands) + "\n```\n"
+    (folder / "page.md").write_text(f'{text}\n--8<-- "results/tiny.md"\n')
     return folder
 
 
@@ -45,9 +46,9 @@ def test_a_study_goes_by_what_its_command_says(studies: ModuleType, tmp_path: Pa
         "python src/sweep.py sweeps/nk.yaml --check",
     )
     found = studies.find_studies(page(tmp_path / "pages", *commands))
-    assert [(study.name, study.words) for study in found] == [
-        ("nk", ("sweeps/nk.yaml",)),
-        ("scatter", ("sweeps/seeds.yaml", "dataset=digits", "study=scatter")),
+    assert [(study.name, study.words, study.shown) for study in found] == [
+        ("nk", ("sweeps/nk.yaml",), False),
+        ("scatter", ("sweeps/seeds.yaml", "dataset=digits", "study=scatter"), False),
     ]
 
 

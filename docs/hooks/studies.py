@@ -43,10 +43,12 @@ class Study:
     Attributes:
         name: The study's folder in the runs.
         words: What follows ``python src/sweep.py``.
+        shown: Whether the page shows its table.
     """
 
     name: str
     words: tuple[str, ...]
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,13 @@ def find_studies(pages: Path = ROOT / "docs" / "studies") -> list[Study]:
     """The studies in the order of the pages, each once."""
     found: dict[str, Study] = {}
     for page in sorted(pages.glob("*.md")):
-        for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        for block in _BLOCK.findall(text):
             for line in block.replace("\\\n", " ").splitlines():
                 if line.startswith("python src/sweep.py "):
                     words = tuple(shlex.split(line, comments=True))[2:]
-                    study = Study(_name(words), words)
-                    found.setdefault(study.name, study)
+                    name = _name(words)
+                    found.setdefault(name, Study(name, words, f"results/{name}.md" in text))
     return list(found.values())
 
 
@@ -123,7 +126,7 @@ def run(study: Study, runs: Path, results: Path, jobs: int) -> bool:
     report = (str(ROOT / "src" / "report.py"), str(runs / study.name), "--keep", str(results))
     return all(
         subprocess.run((sys.executable, *words), cwd=ROOT, check=False).returncode == 0
-        for words in (sweep, report)
+        for words in ((sweep, report) if study.shown else (sweep,))
     )
 
 
@@ -151,7 +154,10 @@ def overview(stored: dict[str, Any], results: Path) -> str:
     """The headline of each study, with its size and its version of the code."""
     lines = ["| Study | Headline | Trials | Time of all | Commit |", "|---|---|---|---|---|"]
     for name, took in sorted(stored.items()):
-        headline = (results / f"{name}.md").read_text(encoding="utf-8").splitlines()[0]
+        table = results / f"{name}.md"
+        headline = (
+            table.read_text(encoding="utf-8").splitlines()[0] if table.exists() else "\N{EN DASH}"
+        )
         commits = ", ".join(commit[:7] for commit in took["commits"])
         numbers = f"{took['trials']} | {duration(took['seconds'])} | {commits}"
         lines.append(f"| {name} | {headline} | {numbers} |")

@@ -11,7 +11,7 @@ DASH = "\N{EN DASH}"
 _SHARE = re.compile(r"accuracy|recall|precision|auc|nmi|iou|share|flipped|(^|_)f1|(^|_)map(_|@|$)")
 _WORDS = {"samples/backward": "samples backpropagated", "samples/forward": "samples scored"}
 _WORDS |= {"seconds": "benchmark seconds", "elapsed": "seconds on the runs' own clocks"}
-_LOWER = re.compile(r"loss|error|seconds|perplexity|^steps to ")
+_LOWER = re.compile(r"(^|/)steps to |(loss|error|seconds|perplexity|violated)[^/]*$|/intra/[^/]*$")
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def unit(metric: str) -> Unit:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether the name is that of a loss, an error or a time."""
-    return bool(_LOWER.search(metric.rsplit("/", 1)[-1]))
+    """Whether the name is that of a loss, an error, a time, or a distance within the classes."""
+    return bool(_LOWER.search(metric))
 
 
 def words(metric: str) -> str:
