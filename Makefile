@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo train nk dashboard studies pictures found docs docs-serve test test-full check bench-peers bench clean
+.PHONY: help setup wheel demo train nk dashboard studies pictures found docs docs-serve test test-full versions check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ test: $(STAMP) ## The tests, without the slow ones
 
 test-full: $(STAMP) ## All tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
+
+versions: $(STAMP) ## The tests with the lowest and newest versions and other Pythons; hours
+	$(BIN)/python tests/versions.py
 
 check: $(STAMP) ## ruff, mypy, and who imports whom
 	$(BIN)/ruff check .

@@ -1,110 +1,182 @@
-"""The tests with the lowest versions that pyproject.toml declares, or with the newest there are.
+"""The suite with the lowest versions that pyproject.toml declares, the newest, and other Pythons.
 
-python tests/versions.py lowest                        # a new environment, and the whole suite
-python tests/versions.py newest tests/test_config.py   # beyond the upper bounds, with candidates
+    python tests/versions.py                         # all of them (make versions); hours
+    python tests/versions.py lowest --tests tests/test_config.py --keep
 
-``--beside ENV`` takes what is not asked for from another environment, and ``--keep torch`` what is;
-that saves the download of a torch. It prints a table of the versions and what the tests said.
+Each environment is built from nothing, and removed again without ``--keep``. A run of the whole
+suite is kept in ``results/versions.json``, and ``results/versions.md`` is the table of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+import os
+import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-# Without text, whose lowest wordllama wants a newer NumPy than the rest does.
-EXTRAS = ("cpu", "joblib", "slurm", "bayes", "pml", "dev")
-INSTALLED = (
-    "import importlib.metadata as m, json, sys; "
-    "print(json.dumps({n: m.version(n) for n in json.loads(sys.argv[1])}))"
+STORED = ROOT / "results" / "versions.json"
+# The FAISS of a GPU excludes the other; `bench` names nothing that others do not.
+LEFT_OUT = ("gpu", "bench")
+# Each wants a newer one of another package than is declared, which would keep its lowest out.
+APART = ("import-linter", "wandb-workspaces", "wordllama")
+# Newer ones want NumPy 2 and do not declare it; pip would take the newest.
+BELOW = ("pyarrow<18",)
+SHOWN = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "pytorch-metric-learning")
+VERSIONS = (
+    "import importlib.metadata as m, json, platform, sys; names = json.loads(sys.argv[1]); "
+    "held = {d.metadata['Name'].lower(): d.version for d in m.distributions()}; "
+    "print(json.dumps([platform.python_version(), {n: held.get(n.lower()) for n in names}]))"
 )
 
 
+@dataclass(frozen=True)
+class Environment:
+    """One environment: the Python that makes it, what pip is told, and what that is."""
+
+    python: str
+    words: Callable[[], list[str]]
+    is_what: str
+
+
 def declared() -> list[Requirement]:
-    """What pyproject.toml asks for, the extras that the tests use included."""
+    """What pyproject.toml asks for, with the extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    words = project["dependencies"] + [word for extra in EXTRAS for word in extras[extra]]
-    return [Requirement(word) for word in words]
+    words = [word for extra in extras if extra not in LEFT_OUT for word in extras[extra]]
+    return [Requirement(word) for word in [*project["dependencies"], *words]]
 
 
-def lowest(requirement: Requirement) -> str:
+def pinned() -> list[str]:
+    return ["-c", str(ROOT / "constraints.txt"), *map(str, declared())]
+
+
+def lowest() -> list[str]:
     """``name==X`` of ``name>=X``; what declares no bound is taken as it comes."""
-    bounds = [part.version for part in requirement.specifier if part.operator == ">="]
-    return f"{requirement.name}=={bounds[0]}" if bounds else requirement.name
+    words = []
+    for requirement in (one for one in declared() if one.name not in APART):
+        bounds = [part.version for part in requirement.specifier if part.operator == ">="]
+        words.append(f"{requirement.name}=={bounds[0]}" if bounds else requirement.name)
+    return [*words, *BELOW]
 
 
-def newest(requirement: Requirement) -> str:
-    """The name alone: no upper bound holds."""
-    return requirement.name
+def newest() -> list[str]:
+    """The newest releases, and beyond the upper bounds: candidates of Hydra's next, too."""
+    beyond = {"hydra-core": ">=1.4.0rc1", "omegaconf": ">=2.4"}
+    names = (requirement.name for requirement in declared())
+    return [name + beyond.get(name, "") for name in names]
 
 
-def installed(which: str, words: list[str], into: Path, beside: Path | None) -> Path:
-    """An environment with these packages and the checkout; its Python."""
-    subprocess.run([sys.executable, "-m", "venv", into], check=True)
-    python = into / "bin" / "python"
-    options = ["--pre", "--upgrade"] if which == "newest" else []
-    if beside is not None:
-        options.append("--no-deps")
-    command = [python, "-m", "pip", "install", "--quiet", "--no-compile", *options, *words]
-    subprocess.run(command, check=True)
-    (site,) = into.glob("lib/python*/site-packages")
-    paths = [ROOT / "src", *(beside.glob("lib/python*/site-packages") if beside else [])]
-    # Behind this environment's own packages; the checkout's have no other of their name.
-    (site / "zzz_beside.pth").write_text("".join(f"{path}\n" for path in paths))
-    if beside is not None and (wanted := lacking(python, words)):
-        subprocess.run([*command, *wanted], check=True)
+ENVIRONMENTS = {
+    "pinned": Environment("python3.11", pinned, "what `make setup` installs"),
+    "python-3.13": Environment("python3.13", pinned, "the same, with Python 3.13"),
+    "lowest": Environment("python3.11", lowest, "the lowest versions that are declared"),
+    "newest": Environment("python3.11", newest, "the newest, with Hydra's next"),
+}
+
+
+def runs(python: str) -> bool:
+    """Whether there is this Python; a stand-in on the PATH may only say that there is none."""
+    found = shutil.which(python)
+    return bool(found) and not subprocess.run([found, "-c", ""], capture_output=True).returncode
+
+
+def built(name: str, folder: Path) -> Path:
+    """The Python of a new environment with the packages and the checkout."""
+    subprocess.run([ENVIRONMENTS[name].python, "-m", "venv", "--clear", folder], check=True)
+    python = folder / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
+    subprocess.run([*pip, *ENVIRONMENTS[name].words()], check=True)
+    subprocess.run([*pip, "--no-deps", "--editable", ROOT], check=True)
     return python
 
 
-def lacking(python: Path, words: list[str]) -> list[str]:
-    """What the packages asked for require, and the environment beside has not or otherwise."""
-    names = {re.split(r"[=<>!]", word)[0].lower() for word in words}
-    told = subprocess.run([python, "-m", "pip", "check"], capture_output=True, text=True).stdout
-    line = r"^(\S+) \S+ (?:requires (\S+), which is not|has requirement (.+?), but you have)"
-    found = re.findall(line, told, re.MULTILINE)
-    return sorted({missing or other for name, missing, other in found if name.lower() in names})
+def tried(python: Path, words: list[str]) -> dict[str, Any]:
+    """What the suite says in an environment."""
+    report = python.parents[1] / "suite.xml"
+    paths = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    start = time.monotonic()
+    done = subprocess.run([*command, *words], cwd=ROOT, env=os.environ | paths, check=False)
+    seconds = time.monotonic() - start
+    names = json.dumps(sorted({requirement.name for requirement in declared()}))
+    found = subprocess.run([python, "-c", VERSIONS, names], check=True, capture_output=True)
+    number, versions = json.loads(found.stdout)
+    facts = {"python": number, "versions": versions, "seconds": round(seconds)}
+    if done.returncode > 1:  # neither all passed nor some failed
+        return facts | {"passed": 0, "failed": [f"pytest exits with {done.returncode}"]}
+    return facts | counts(report)
+
+
+def counts(report: Path) -> dict[str, Any]:
+    """How many tests passed and were skipped, and the names of those that failed."""
+    passed, skipped, failed = 0, 0, []
+    for case in ET.parse(report).iter("testcase"):
+        said = {part.tag for part in case}
+        if said & {"failure", "error"}:
+            failed.append(f"{case.get('classname')}::{case.get('name')}")
+        elif "skipped" in said:
+            skipped += 1
+        else:
+            passed += 1
+    return {"passed": passed, "failed": failed, "skipped": skipped}
+
+
+def table(stored: dict[str, Any]) -> str:
+    """The Markdown table of the stored runs, in the order of ``ENVIRONMENTS``."""
+    heads = ["environment", "Python", *SHOWN, "passed", "failed", "skipped", "minutes"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, environment in ENVIRONMENTS.items():
+        if row := stored.get(name):
+            versions = [row["versions"][package] or "none" for package in SHOWN]
+            numbers = [row["passed"], len(row["failed"]), row.get("skipped", 0)]
+            said = [*numbers, f"{row['seconds'] / 60:.0f}"]
+            cells = [environment.is_what, row["python"], *versions, *map(str, said)]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("which", choices=("lowest", "newest"))
-    parser.add_argument("tests", nargs="*", help="words for pytest (default: the whole suite)")
-    parser.add_argument("--into", type=Path, help="where the environment is made, and kept")
-    parser.add_argument("--beside", type=Path, help="an environment for what is not asked for")
-    parser.add_argument("--keep", nargs="+", default=[], help="packages that are not asked for")
-    parser.add_argument("--only", nargs="+", help="the packages that are asked for; others are not")
-    options = parser.parse_intermixed_args()
-    only = options.only or [one.name for one in declared()]
-    asked = [one for one in declared() if one.name in only and one.name not in options.keep]
-    words = [(lowest if options.which == "lowest" else newest)(one) for one in asked]
-    into = options.into or ROOT / ".versions" / options.which
-    python = into / "bin" / "python"
-    if not python.exists():
-        python = installed(options.which, sorted(set(words)), into, options.beside)
-    names = json.dumps(sorted({requirement.name for requirement in declared()}))
-    found = subprocess.run([python, "-c", INSTALLED, names], check=True, capture_output=True)
-    versions = json.loads(found.stdout)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.tests]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    print("| package | declared | here |\n|---|---|---|")
-    for requirement in declared():
-        kept = "" if requirement in asked else " (kept)"
-        here = f"{versions[requirement.name]}{kept}"
-        print(f"| {requirement.name} | {requirement.specifier} | {here} |")
-    python_version = subprocess.run([python, "--version"], capture_output=True, text=True).stdout
-    failed = re.findall(r"^(?:FAILED|ERROR) .*", done.stdout, re.MULTILINE)
-    print(f"\n{python_version.strip()}: {done.stdout.strip().splitlines()[-1]}")
-    print("\n".join(failed) if failed or not done.returncode else done.stdout + done.stderr)
-    return done.returncode
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(ENVIRONMENTS)} (default: all)")
+    parser.add_argument("--tests", nargs="+", default=[], help="files (default: the whole suite)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of the suite (default: 1)")
+    parser.add_argument("--keep", action="store_true", help="keep environments, and use those kept")
+    parser.add_argument("--into", type=Path, default=ROOT / ".versions", help="where they are made")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(ENVIRONMENTS):
+        parser.error(f"{min(unknown)} is none of {', '.join(ENVIRONMENTS)}")
+    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    failed = False
+    for name in options.names or ENVIRONMENTS:
+        if not runs(ENVIRONMENTS[name].python):
+            print(f"{name}: there is no {ENVIRONMENTS[name].python} on the PATH; left out")
+            continue
+        folder = options.into / name
+        python = folder / "bin" / "python"
+        if not (options.keep and python.exists()):
+            python = built(name, folder)
+        row = tried(python, [*options.tests, *(["-n", str(options.jobs)] * (options.jobs > 1))])
+        print(table({name: row}), *row["failed"], sep="\n", flush=True)
+        failed |= bool(row["failed"])
+        if not options.tests:
+            stored[name] = row
+            STORED.write_text(json.dumps(stored, indent=1) + "\n")
+            STORED.with_suffix(".md").write_text(table(stored))
+        if not options.keep:
+            shutil.rmtree(folder)
+    return int(failed)
 
 
 if __name__ == "__main__":
