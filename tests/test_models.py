@@ -246,6 +246,7 @@ def test_weights_that_cannot_be_had(monkeypatch):
 
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("minesweep.network.answers", lambda host: True)
     with pytest.raises(UserError, match=r"no weights of test_vit could be had \(no connection\)"):
         Timm("test_vit", pretrained=True, input_shape=(1, 8, 8), num_classes=2)
 

@@ -18,6 +18,7 @@ from minesweep.datasets.library_images import LibraryImages
 from minesweep.datasets.sentences import sentence_data
 from minesweep.datasets.split_lists import split_of
 from minesweep.errors import UserError
+from minesweep.network import hub
 from minesweep.words import check_word, nearest
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,11 @@ class HuggingFace(LibraryImages):
         try:
             if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
                 found = package.load_from_disk(str(folder))
+            elif folder.is_dir():
+                found = package.load_dataset(str(folder), self.subset)
             else:
-                name = str(folder) if folder.is_dir() else self.name
-                found = package.load_dataset(name, self.subset)
+                with hub():
+                    found = package.load_dataset(self.name, self.subset)
         except Exception as error:  # of many packages below it
             reason = " ".join(str(error).split()) or type(error).__name__
             near = [path.name for path in data_dir.glob("*") if path.is_dir()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from minesweep.compat import import_timm
 from minesweep.errors import UserError
 from minesweep.models.inputs import check_images
 from minesweep.models.weights import load_weights
+from minesweep.network import hub
 from minesweep.words import check_word
 
 _STEP = 32  # between the sizes that are tried: the stride of most convolutional nets
@@ -134,7 +136,8 @@ class _Architecture:
         if self.fixed:
             settings["img_size"] = size[0] if size[0] == size[1] else size
         try:
-            return import_timm().create_model(self.name, **settings)
+            with hub() if pretrained else nullcontext():
+                return import_timm().create_model(self.name, **settings)
         except TypeError as error:
             raise UserError(f"model.name={self.name}: {error}") from error
         except (OSError, RuntimeError) as error:

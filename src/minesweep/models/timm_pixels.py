@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from minesweep.compat import import_timm
 from minesweep.errors import UserError
 from minesweep.models.inputs import check_images
 from minesweep.models.timm import check_name, no_weights
+from minesweep.network import hub
 
 
 class TimmPixels(nn.Module):
@@ -91,9 +93,10 @@ class TimmPixels(nn.Module):
 
 def _encoder(name: str, pretrained: bool, settings: dict[str, Any]) -> Any:
     try:
-        return import_timm().create_model(
-            name, pretrained=pretrained, features_only=True, **settings
-        )
+        with hub() if pretrained else nullcontext():
+            return import_timm().create_model(
+                name, pretrained=pretrained, features_only=True, **settings
+            )
     except (TypeError, AttributeError, AssertionError, IndexError) as error:
         raise UserError(f"model.name={name} gives no features here: {error}") from None
     except (OSError, RuntimeError) as error:

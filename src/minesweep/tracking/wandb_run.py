@@ -6,7 +6,6 @@ import json
 import netrc
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import ParseResult, urlparse
 
+from minesweep.network import answers
 from minesweep.tracking.background import Background
 from minesweep.tracking.journal import Row
 
@@ -180,7 +180,7 @@ def mode() -> Mode:
     if chosen:
         return cast(Mode, chosen)  # wandb_rules tells a wrong word
     host = _host()
-    if has_key() and _answers(host.hostname or "", host.port or 443):
+    if has_key() and answers(host):
         return "online"
     return "offline"
 
@@ -202,14 +202,6 @@ def _host() -> ParseResult:
     import wandb
 
     return urlparse(wandb.setup().settings.base_url)
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def keep(folder: Path, facts: Mapping[str, Any]) -> None:
