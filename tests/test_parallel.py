@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from conftest import ROOT, SMALL, Train, on_digits
 from torch import nn
 
@@ -34,20 +34,17 @@ MOCHI = ["miner=mochi", *on_digits("mochi"), "logger.every=3", "trainer.eval_eve
 
 def two(work: Callable[[int, Path], None], folder: Path) -> None:
     """Runs ``work(rank, folder)`` in two processes that are connected as torchrun connects them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # The store listens before anybody connects, and outlives the processes.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def start(rank: int) -> None:
         os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port),
-            "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test",
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True",
         }  # fmt: skip
         work(rank, folder)
         (folder / f"done-{rank}").touch()
-        # The first process serves the others: it is the last to go.
-        while not all((folder / f"done-{other}").exists() for other in range(2)):
-            time.sleep(0.01)
 
     context = multiprocessing.get_context("fork")  # starting torch anew would take seconds
     with warnings.catch_warnings():
@@ -116,14 +113,16 @@ def test_two_processes_compute_what_one_computes(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_nodes_compute_what_one_process_computes(train: Train, runs_dir: Path) -> None:
-    """As on two machines: an agent of torchrun's on each, which meet at a port."""
+    """As on two machines: an agent of torchrun's on each, which meet at a port.
+
+    The test listens there: a port that is free now may be taken when an agent comes to it.
+    """
     train(*MOCHI, "study=one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"),
-        *("--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=test"),
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{store.port}", "--rdzv-id=test"),
+        *("--rdzv-conf=is_host=false", "--local-addr=127.0.0.1"),
         *("src/train.py", *SMALL, *MOCHI, "study=two", "trainer=ddp", *SMALL[-2:]),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}  # a dataset of the tests
