@@ -104,6 +104,8 @@ def is_shell(command: str) -> None:
         "source .venv/bin/activate",
         "pre-commit install",
         "cd my_problem",
+        "pip install -e '.[slurm]'",
+        "export 'MINESWEEP_RUNS=$HOME/runs'",
         "python -m pytest -q test_mine.py",
         "pip install '$(ls dist/minesweep-*.whl)[cpu]'",
         "eval '$(minesweep -sc install=bash)'",
@@ -124,6 +126,7 @@ RULES: dict[str, Callable[[str], None]] = {
     "python -m pytest": is_shell,
     "pip install": is_shell,
     "eval ": is_shell,
+    "export ": is_shell,
     "pre-commit ": is_shell,
 }
 

@@ -1,9 +1,13 @@
-"""Enough of Slurm for submitit: ``sbatch``, ``srun``, ``scontrol requeue``, ``sacct``, ``scancel``.
+"""Enough of Slurm for submitit: ``sbatch``, ``srun``, ``scontrol``, ``sacct``.
 
 Jobs run at once, each under a process of this file that stands for the controller. It preempts
 them as Slurm does, by a signal to all processes of a job: the n-th start of a job gets the n-th
-word of ``FAKE_SLURM_SIGNALS`` as soon as its training has logged a row. ``1000:TERM`` is for one
+word of ``FAKE_SLURM_SIGNALS`` as soon as its training has logged a row. ``<job>:TERM`` is for one
 job alone. A job that is killed so has lost its node.
+
+Three words are no signals, but end the job before its processes get a SIGTERM, as Slurm does:
+``SCANCEL`` as the command does, ``PREEMPT`` where Slurm requeues by itself, and ``EVICT`` where
+it is set up not to (``PreemptMode=CANCEL``).
 """
 
 from __future__ import annotations
@@ -21,7 +25,11 @@ from pathlib import Path
 from children import descendants
 
 FOLDER = Path(os.environ.get("FAKE_SLURM", "."))
-COMMANDS = ("sbatch", "srun", "scontrol", "sacct", "scancel")
+FIRST = int(os.environ.get("FAKE_SLURM_FIRST", 1000 * (1 + os.getpid() % 9000)))
+"""The number of the first job. Ports follow from it, so each process of tests has its own."""
+COMMANDS = ("sbatch", "srun", "scontrol", "sacct")
+ENDS = {"SCANCEL": "CANCELLED by 1000", "PREEMPT": "PENDING", "EVICT": "PREEMPTED"}
+"""What the accounting says of a job that Slurm has ended."""
 
 
 def install(folder: Path, signals: str = "") -> dict[str, str]:
@@ -35,6 +43,7 @@ def install(folder: Path, signals: str = "") -> dict[str, str]:
     return {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "FAKE_SLURM": str(folder),
+        "FAKE_SLURM_FIRST": str(FIRST),
         "FAKE_SLURM_SIGNALS": signals,
     }
 
@@ -44,7 +53,8 @@ def sbatch(script: str) -> None:
     flags = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", text, re.MULTILINE))
     assert "requeue" in flags, "a cluster may refuse to requeue other jobs"
     nodes, per_node = int(flags["nodes"]), int(flags.get("ntasks-per-node", 1))
-    number = 1000 + len(list(FOLDER.glob("*.state")))
+    number = FIRST + len(list(FOLDER.glob("*.state")))
+    (FOLDER / f"{number}.flags").write_text(json.dumps(flags))
     first, _, last = flags.get("array", "0-0").partition("%")[0].partition("-")
     for index in range(int(first), int(last) + 1):
         environment = {
@@ -79,12 +89,20 @@ def controller(job: str, script: str) -> None:
     for attempt in range(len(signals) + 1):
         set_state(job, "RUNNING")
         process = subprocess.Popen(["bash", script], stdin=subprocess.DEVNULL)
-        sent = preempt(process, signals[attempt]) if attempt < len(signals) else False
+        sent = preempt(job, process, signals[attempt]) if attempt < len(signals) else False
         while process.poll() is None and not requeue.exists():
             time.sleep(0.05)
         for pid in descendants(process.pid):  # what Slurm does to a job that it requeues
             kill(pid, signal.SIGKILL)
         status = process.wait()
+        ending = FOLDER / f"{job}.ending"
+        if ending.exists():
+            word = ending.read_text()
+            ending.unlink()
+            if word == "SCANCEL" and not requeue.exists():
+                return
+            if word == "PREEMPT":
+                requeue.touch()
         if not requeue.exists():
             lost = sent and signals[attempt] == "KILL"
             set_state(job, "NODE_FAIL" if lost else "FAILED" if status else "COMPLETED")
@@ -93,7 +111,7 @@ def controller(job: str, script: str) -> None:
         set_state(job, "REQUEUED")
 
 
-def preempt(process: subprocess.Popen[bytes], name: str) -> bool:
+def preempt(job: str, process: subprocess.Popen[bytes], name: str) -> bool:
     """Sends a signal to a job whose training logs; False if it ends before."""
     sizes: dict[Path, int] = {}
     while process.poll() is None:
@@ -106,8 +124,11 @@ def preempt(process: subprocess.Popen[bytes], name: str) -> bool:
             journal = claim.parents[2] / claim.parent.name / "journal.jsonl"
             size = journal.stat().st_size if journal.exists() else 0
             if size > sizes.setdefault(journal, size):
+                if name in ENDS:
+                    (FOLDER / f"{job}.ending").write_text(name)
+                    set_state(job, ENDS[name])
                 for pid in pids:
-                    kill(pid, getattr(signal, f"SIG{name}"))
+                    kill(pid, signal.SIGTERM if name in ENDS else getattr(signal, f"SIG{name}"))
                 return True
         time.sleep(0.01)
     return False
@@ -158,12 +179,24 @@ def filled(path: str, rank: int) -> str:
     return path
 
 
-def scontrol(verb: str, job: str) -> None:
-    assert verb == "requeue"
+def scontrol(*words: str) -> None:
+    job = words[-1]
+    ending = FOLDER / f"{job}.ending"
+    if words[:-1] == ("show", "job"):
+        # It does not tell why a job is completing.
+        state = "COMPLETING" if ending.exists() else (FOLDER / f"{job}.state").read_text()
+        print(f"JobId={job} JobName=fake\n   JobState={state} Reason=None")
+        return
+    assert words[:-1] == ("requeue",)
+    if ending.exists() and ending.read_text() == "PREEMPT":
+        sys.exit("Job is pending execution")
     (FOLDER / f"{job}.requeue").touch()
 
 
 def sacct(*words: str) -> None:
+    if "-n" in words:
+        print((FOLDER / f"{words[-1]}.state").read_text())
+        return
     print("JobID|State|NodeList")
     for path in sorted(FOLDER.glob("*.state")):
         print(f"{path.stem}|{path.read_text()}|localhost")

@@ -18,7 +18,7 @@ from conftest import Train
 from test_training import only_run
 
 from minesweep.lease import STALE_SECONDS, Lease, held, holder
-from minesweep.training.folder import RunBusy, RunFolder, lease_folder
+from minesweep.training.folder import RunBusy, RunFolder, deaths_counted_first, lease_folder
 from minesweep.training.loop import Trainer
 
 
@@ -169,6 +169,30 @@ def test_a_claim_that_cannot_be_read_is_another_machine(tmp_path: Path, content:
     assert not Lease(tmp_path).acquire()
     silence(tmp_path)
     assert Lease(tmp_path).acquire()
+
+
+def test_deaths_without_a_checkpoint_between_them_are_counted(tmp_path: Path) -> None:
+    def die() -> None:
+        with RunFolder(tmp_path / "study" / "run").lock():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after(deaths: int) -> list[Any]:
+        for _ in range(deaths):
+            started(die).join()
+        with folder.lock():
+            return [folder.status[name] for name in ("state", "deaths")]
+
+    folder = RunFolder(tmp_path / "study" / "run")
+    assert after(2) == ["interrupted", 2]
+    assert after(0) == ["interrupted", 2]
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / "step-00000010.pt").touch()
+    assert after(1) == ["interrupted", 1]
+    started(die).join()
+    with deaths_counted_first(), pytest.raises(RunBusy, match="its process died"), folder.lock():
+        raise AssertionError("the run was taken over")
+    assert after(1) == ["failed", 3]
+    assert "3 processes in a row died at it" in folder.status["reason"]
 
 
 def test_a_run_that_is_taken_over_stops_before_it_writes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -14,9 +15,11 @@ from typing import Any
 
 import pytest
 from sweeping import finish, finished_at, journals, start, starts, write_sweep
-from test_lease import silence
+from test_lease import silence, started
 
-from minesweep.training.folder import lease_folder
+from minesweep.config.identity import run_folder
+from minesweep.errors import UserError
+from minesweep.training.folder import RunFolder, lease_folder
 
 pytest_plugins = ["sweep_fixtures"]
 
@@ -105,6 +108,41 @@ def test_a_worker_computes_by_itself(runs: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     assert output.startswith("minesweep: --worker computes its trials itself")
     assert output.count("\n") == 1
+
+
+def test_a_trial_that_kills_its_workers_is_left_alone(
+    sweep: Any, runs: Path, tmp_path: Path
+) -> None:
+    """Each of four workers is at a trial before the fifth one, the deadly one, is begun."""
+    path = write_sweep(tmp_path, {"seed": {"values": [0, 1, 2, 3, 4]}})
+    together = multiprocessing.get_context("fork").Barrier(4)
+    waited: list[int] = []
+
+    def task(cfg: Any) -> None:
+        folder = RunFolder(run_folder(cfg))
+        with folder.lock():
+            if cfg.seed == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if not waited:
+                waited.append(together.wait())
+            folder.prepare(cfg)
+            folder.set_status(state="finished", step=20, max_steps=20, seconds=2.0)
+
+    def work() -> None:
+        with pytest.raises(UserError) as caught:
+            sweep(path, task=task, worker=True)
+        (tmp_path / "end").write_text(str(caught.value))
+
+    workers = [started(work) for _ in range(4)]
+    for process in workers:
+        process.join()
+    assert sorted(process.exitcode or 0 for process in workers) == [-signal.SIGKILL] * 3 + [0]
+    assert "1 of 5 trials failed" in (tmp_path / "end").read_text()
+    assert len(finished_at(runs)) == 4
+    (deadly,) = runs.glob("tried/*-s4-*/status.json")
+    assert "3 processes in a row died at it" in json.loads(deadly.read_text())["reason"]
+    # The same command tries it again.
+    assert len(sweep(path, worker=True)) == 5
 
 
 @pytest.mark.slow

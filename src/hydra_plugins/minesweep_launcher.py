@@ -7,9 +7,10 @@ start: nothing heavy here.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from omegaconf import OmegaConf, open_dict
 
 try:
@@ -46,7 +47,7 @@ class _Launcher(BaseSubmititLauncher):
             try:
                 results.append(job.results()[0])
             except UncompletedJobError:  # killed, or failed with an error of its own
-                results.append(None)
+                results.append(_cancelled(job) if job.state.startswith("CANCELLED") else None)
         return results
 
     def __call__(
@@ -81,6 +82,13 @@ class _Launcher(BaseSubmititLauncher):
         folders = user_folders(self.words)
         own = ["--config-dir", str(folders[0])] if folders else []
         return [str(Path(self.words[0]).resolve()), *own]
+
+
+def _cancelled(job: Any) -> JobReturn:
+    from minesweep.sweeps.runner import Cancelled
+
+    error = Cancelled(f"its job {job.job_id} was cancelled")
+    return JobReturn(status=JobStatus.FAILED, _return_value=error)
 
 
 class LocalLauncher(_Launcher):

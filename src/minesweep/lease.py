@@ -53,10 +53,14 @@ class Lease:
     Args:
         folder: Where the claims lie, one folder for each thing.
         stale_after: Seconds.
+
+    Attributes:
+        follows: The dead holder that this one took the lease from; None where it was given back.
     """
 
     def __init__(self, folder: Path, stale_after: float = STALE_SECONDS) -> None:
         self.folder, self._stale_after = folder, stale_after
+        self.follows: Holder | None = None
         self._claim: Path | None = None
         self._pid = 0
         self._end = threading.Event()
@@ -90,6 +94,7 @@ class Lease:
             if number <= before:
                 (self.folder / str(number)).unlink(missing_ok=True)
         self._claim, self._pid, self._end = claim, os.getpid(), threading.Event()
+        self.follows = found
         threading.Thread(target=_beat, args=(claim, self._end), daemon=True).start()
         return True
 

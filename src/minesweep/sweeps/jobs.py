@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,10 @@ from minesweep.training.signals import PREEMPTIONS, Interrupted
 
 LOG = "job.log"
 """What the job prints, in the run's folder. Each process of a job but the first has its own."""
-FIRST_PORT, PORTS = 20_000, 20_000
+FIRST_PORT, PORTS = 20_000, 12_000
+"""Below the ports that Linux gives to connections."""
+ACCOUNTING_SECONDS = 15
+"""How long Slurm's accounting may take to tell how a job ended. It kills the job after 30."""
 
 
 class Job:
@@ -78,7 +82,12 @@ class Job:
     def _preempted(self, number: int, frame: FrameType | None = None) -> None:
         for other in self._preemptions:  # a scheduler may send several
             signal.signal(other, signal.SIG_IGN)
-        self._requeue(number, frame)
+        if self._environment.cluster == "slurm" and _cancelled(self.id):
+            raise Interrupted(number)
+        try:
+            self._requeue(number, frame)
+        except subprocess.CalledProcessError as error:  # Slurm has requeued it, or never does
+            raise Interrupted(number) from error
 
     def _torchrun(self, command: Sequence[str]) -> None:
         words = [sys.executable, "-m", "torch.distributed.run", *self._meeting(), *command]
@@ -119,6 +128,28 @@ class Job:
             f"--rdzv-endpoint={endpoint}",
             f"--rdzv-id={self.id}",
         ]
+
+
+def _cancelled(job: str) -> bool:
+    """Whether Slurm has ended a job that nobody wants back; it sends SIGTERM for any reason.
+
+    A job that is preempted with a grace time still runs when the signal comes. Of one that is
+    completing, ``scontrol show`` does not tell why, but the accounting does.
+    """
+    if "JobState=RUNNING" in _answer("scontrol", "show", "job", job):
+        return False
+    end = time.monotonic() + ACCOUNTING_SECONDS
+    while True:
+        state = _answer("sacct", "-X", "-n", "-P", "-o", "State", "-j", job).strip()
+        if state not in ("", "RUNNING"):
+            return state.startswith("CANCELLED")
+        if time.monotonic() > end:
+            return True  # Slurm itself brings back what it preempts
+        time.sleep(1)
+
+
+def _answer(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 @contextmanager

@@ -17,13 +17,17 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from minesweep.errors import UserError
 from minesweep.sweeps.plan import Trial
-from minesweep.training.folder import RunBusy
+from minesweep.training.folder import DEATHS, RunBusy, deaths_counted_first
 
 Launch = Callable[..., Sequence[JobReturn]]
 POLL_SECONDS, LONGEST_POLL_SECONDS = 0.5, 8.0
 """Between two looks whether other processes are done: at first, and in the long run."""
 GRACE_SECONDS, STOP_SECONDS = 2.0, 30.0
 """How long trials in other processes may take to stop: of themselves, and when they are told."""
+
+
+class Cancelled(UserError):
+    """A person ended the job of a trial, so it is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Runner:
     def __init__(self, launch: Launch, launcher: str, options: Options) -> None:
         self._launch, self._launcher, self._options = launch, launcher, options
         self._tries: Counter[Path] = Counter()
-        self._failed_before: dict[Path, int] = {}
+        self._before: dict[Path, tuple[int, int]] = {}
         self._jobs_launched = 0
         self._current: Sequence[Trial] = ()
         self.reasons: dict[Path, str] = {}
@@ -88,9 +92,10 @@ class Runner:
         status = trial.status
         if status.get("state") == "finished" or trial.folder in self.reasons:
             return False
-        failures = int(status.get("failures") or 0)
-        before = self._failed_before.setdefault(trial.folder, failures)
-        if status.get("state") == "failed" and failures - before > self._options.retries:
+        failures, deaths = (int(status.get(name) or 0) for name in ("failures", "deaths"))
+        before = self._before.setdefault(trial.folder, (failures, deaths))
+        often = failures - before[0] > self._options.retries or deaths - before[1] >= DEATHS
+        if status.get("state") == "failed" and often:
             self.reasons[trial.folder] = " ".join(str(status.get("reason")).split())
             return False
         return True
@@ -106,9 +111,10 @@ class Runner:
         """Runs some trials; returns those that another process is at."""
         self._current = chunk
         try:
-            results: Sequence[JobReturn | None] = self._launch(
-                [list(trial.overrides) for trial in chunk], initial_job_idx=self._jobs_launched
-            )
+            with deaths_counted_first():  # here, not in the processes of a launcher
+                results: Sequence[JobReturn | None] = self._launch(
+                    [list(trial.overrides) for trial in chunk], initial_job_idx=self._jobs_launched
+                )
         except BrokenProcessPool:
             # A worker was killed, perhaps for want of memory; its siblings died with it.
             results = [None] * len(chunk)
@@ -130,6 +136,9 @@ class Runner:
         """Notes how a trial ended; True where another process runs it."""
         error = result._return_value if result and result.status == JobStatus.FAILED else None
         if trial.finished:
+            return False
+        if isinstance(error, Cancelled):
+            self.reasons[trial.folder] = str(error)
             return False
         if isinstance(error, RunBusy) or (result is None and trial.busy):
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from minesweep.errors import UserError
 from minesweep.files import NO_ROOM, overwrite, remove_parts, write_atomically
 from minesweep.lease import STALE_SECONDS, Holder, Lease, holder
 from minesweep.training.signals import Interrupted
+
+DEATHS = 3
+"""A run at which so many processes die in a row, with no checkpoint between, has failed."""
+_counted_first: ContextVar[bool] = ContextVar("_counted_first", default=False)
 
 
 class RunBusy(UserError):
@@ -41,7 +46,8 @@ class RunFolder:
         The lease lies beside the folder, so ``resume=never`` can move the folder meanwhile.
 
         Raises:
-            RunBusy: Another process holds it.
+            RunBusy: Another process holds it; or, within :func:`deaths_counted_first`, one had it
+                when it died.
             UserError: The folder of runs cannot be written.
         """
         try:
@@ -54,6 +60,11 @@ class RunFolder:
         if not acquired:
             raise RunBusy(f"{self.path} is being computed by another process")
         try:
+            if (dead := self._lease.follows) and self.summary is None:
+                with suppress(OSError):  # the run itself will tell
+                    self._note_death(dead)
+                if _counted_first.get():
+                    raise RunBusy(f"{self.path}: its process died")
             yield
         finally:
             self._lease.release()
@@ -103,6 +114,22 @@ class RunFolder:
             if error.errno not in NO_ROOM or not path.exists():
                 raise
             overwrite(path, text)
+
+    def _note_death(self, dead: Holder) -> None:
+        """Counts in ``status.json`` the processes that died since the last checkpoint."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        status = self.status
+        last = max((path.stem for path in self.checkpoints.glob("step-*.pt")), default="")
+        same = status.get("died_after") == last
+        deaths = same * int(status.get("deaths") or 0) + 1
+        reason = f"its process died ({dead.host}, process {dead.pid})"
+        if deaths > 1:
+            reason = (
+                f"{deaths} processes in a row died at it, the last on {dead.host} "
+                f"(process {dead.pid}); one that needs too much memory is killed"
+            )
+        state = "failed" if deaths >= DEATHS else "interrupted"
+        self.set_status(state=state, reason=reason, deaths=deaths, died_after=last)
 
     @contextmanager
     def failures_recorded(self) -> Iterator[None]:
@@ -155,6 +182,19 @@ class RunFolder:
         """The summary of a finished run, else None."""
         summary = read_json(self.path / "summary.json")
         return summary if self.status.get("state") == "finished" and summary else None
+
+
+@contextmanager
+def deaths_counted_first() -> Iterator[None]:
+    """While entered, a run whose process died is given back once, with its death counted.
+
+    So who starts runs, one after another, can look at the count before each one.
+    """
+    token = _counted_first.set(True)
+    try:
+        yield
+    finally:
+        _counted_first.reset(token)
 
 
 def lease_folder(run: Path) -> Path:
