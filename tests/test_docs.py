@@ -99,6 +99,21 @@ def test_each_stored_study_has_a_page(site: Path) -> None:
         assert "<svg" in (site / "studies" / f"{page.stem}.html").read_text()
 
 
+def test_the_growth_of_costs_is_that_of_the_stored_numbers(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import growth
+
+    results = ROOT / "results"
+    costs, before = growth.read(results / "growth.json"), growth.read(results / growth.BEFORE)
+    assert growth.table(costs, before) == (results / "growth.md").read_text(), growth.__doc__
+    assert all(set(growth.TRIALS) == set(row) for row in costs.values())
+    page = (site / "benchmarks.html").read_text()
+    assert growth.told(costs["resume"][10_000]) in page
+    assert (site / "growth.png").read_bytes() == (results / "growth.png").read_bytes()
+
+
 def names(path: Path) -> set[str]:
     """The classes, functions and methods that a file defines, such as ``Trainer.update``."""
     found = set()

@@ -1,6 +1,6 @@
 """MkDocs' hook: pages, tables and figures that code makes while the site is built.
 
-Three things are written in a page and filled in here:
+Three things are written in a page and filled in here, and the pictures of benchmarks are added:
 
 - ``--8<-- "results/nk.md"`` is replaced by that file of the repository;
 - ``<!-- figure nk -->`` is replaced by the figure of a stored study;
@@ -31,6 +31,8 @@ GENERATED = {
     "reference/keys.md": keys.page,
     "reference/commands.md": commands.page,
 }
+PICTURES = (ROOT / "results" / "growth.png",)
+"""What benchmarks have drawn."""
 _INCLUDE = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
 _FIGURE = re.compile(r"<!-- figure (\w+) -->")
 
@@ -39,6 +41,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
     for name, make in GENERATED.items():
         files.append(File.generated(config, name, content=make()))
+    for path in PICTURES:
+        files.append(File.generated(config, path.name, abs_src_path=str(path)))
     return files
 
 
