@@ -27,7 +27,7 @@ from minesweep.config.places import CONF
 from minesweep.dashboard import index
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import analyse
-from minesweep.reporting.show import tables
+from minesweep.reporting.show import figures, tables
 from minesweep.reporting.show.write import write
 from minesweep.sweeps.plan import Planner, Trial
 from minesweep.sweeps.spec import read
@@ -227,6 +227,22 @@ def test_of_many_runs_the_page_shows_some_and_the_files_hold_all(
     assert sizes[16] < sizes[4] + 2_000
 
 
+def test_of_many_comparisons_the_figure_shows_some_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        for k in (128, 256, 384):
+            write_run(tmp_path / "nk", config(k=k, seed=seed), 0.9 + k * seed / 1e6)
+    report = analyse(tmp_path / "nk", baseline={"k": 128})
+    told = []
+    for most in (1, 2):
+        monkeypatch.setattr(figures, "MOST_DIFFERENCES", most)
+        drawn = figures.differences(report)
+        assert drawn is not None
+        told.append("the first 1 of 2 comparisons" in drawn.caption)
+    assert told == [True, False]
+
+
 def test_of_many_runs_the_index_lists_some_of_each_study_and_counts_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +268,7 @@ def test_of_an_unchanged_run_the_index_opens_no_file(tmp_path: Path, opened: Cou
     first = sum(name.startswith(str(tmp_path / "nk")) for name in opened)
     opened.clear()
     index.write_index(tmp_path)
-    assert first == 4 * 5, "status, journal, summary, and whether W&B has it"
+    assert first == 3 * 5, "status, journal, summary"
     assert not [name for name in opened if name.startswith(f"{tmp_path / 'nk'}/")]
 
 

@@ -214,7 +214,8 @@ def _is(path: str, kind: Callable[[int], bool]) -> bool:
 
 def _read(study: str, path: Path, stamp: Stamp) -> RunLine:
     updated = max(entry[0] for entry in stamp if entry) / 1e9
-    line = RunLine(study, path.name, "unreadable", updated=updated, wandb=_wandb(path))
+    wandb = _wandb(path) if stamp[FILES.index("wandb.json")] else ""
+    line = RunLine(study, path.name, "unreadable", updated=updated, wandb=wandb)
     try:
         status = read_json(path / "status.json")
     except UnreadableError as error:

@@ -150,7 +150,8 @@ def _curve_rows(
 def differences(report: Report) -> Figure | None:
     """The paired differences of the main measure with their intervals; zero is the baseline."""
     name = report.settings.metric
-    rows = report.comparisons.query("measure == @name").head(MOST_DIFFERENCES)
+    compared = report.comparisons.query("measure == @name")
+    rows = compared.head(MOST_DIFFERENCES)
     if rows.empty:
         return None
     u = unit(name)
@@ -178,6 +179,8 @@ def differences(report: Report) -> Figure | None:
         f"paired on the same seeds ({charts.counted(rows['n'])}), bar: 95 % t-interval of each "
         "comparison on its own; p in the table is corrected after Holm"
     )
+    if len(rows) < len(compared):
+        caption += f"; the first {len(rows)} of {len(compared)} comparisons"
     height = 60 + 26 * len(values)
     return Figure("differences", "Difference to the baseline", caption, "plain", chart, height)
 
@@ -226,10 +229,12 @@ def parallel(report: Report) -> Figure | None:
             y=y,
             detail="row:N",
             color=alt.Color("result:Q", title=charts.titled(main), scale=colours),
-            opacity=alt.condition(shown, alt.value(0.7), alt.value(0.04)),
+            # Not `opacity`: for the picture, each line would be drawn on a canvas of its own.
+            strokeOpacity=alt.condition(shown, alt.value(0.7), alt.value(0.04)),
         )
     )
-    dots = lines.mark_point().encode(opacity=alt.value(0)).add_params(brush, kept)
+    unseen = lines.mark_point(opacity=1).encode(strokeOpacity=alt.value(0))
+    dots = unseen.add_params(brush, kept)
     told = charts.chart(ticks).mark_text(align="right", dx=-4, fontSize=10)
     chart = lines + dots + told.encode(x=x, y=y, text="text:N")
     more = "" if len(listed) == len(report.runs) else f" of {len(report.runs):,}"
