@@ -39,6 +39,7 @@ class Difference:
         answer: Such as ``helps`` or ``not sure``.
         measure: What is compared.
         baseline: The arm that it is compared with.
+        fragile: Whether the answer changes if one seed is left out.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Difference:
     answer: str
     measure: str
     baseline: str = ""
+    fragile: bool = False
 
 
 def read(results: Path, study: str) -> list[Difference]:
@@ -61,6 +63,7 @@ def read(results: Path, study: str) -> list[Difference]:
             row["answer"],
             row["measure"],
             row["baseline"],
+            bool(row.get("without")),
         )
         for row in rows
         if row["measure"] == rows[0]["measure"] and row["low"]

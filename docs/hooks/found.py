@@ -58,19 +58,12 @@ FOUND = {
     "does_it_help": Row(
         "Does it help?",
         "OHEM",
-        "Is OHEM better than random-k at equal samples backpropagated?",
+        "Is OHEM (128 of 256) better than random-k, at equal samples and in equal time?",
         (
-            Compared("MNIST, 128 of 256", "does_it_help_mnist", "ohem k=128"),
-            Compared("digits, 128 of 256", "does_it_help_digits", "ohem k=128"),
-        ),
-    ),
-    "until_sure": Row(
-        "Until it is sure",
-        "OHEM in equal time",
-        "Is OHEM better than random-k in the time that random-k takes?",
-        (
-            Compared("MNIST, 64 of 256", "until_sure_mnist", "ohem k=64 at equal cost"),
-            Compared("digits, 64 of 256", "until_sure_digits", "ohem k=64 at equal cost"),
+            Compared("MNIST, samples", "does_it_help_mnist", "ohem k=128"),
+            Compared("time", "does_it_help_mnist", "ohem k=128 at equal cost"),
+            Compared("digits, samples", "does_it_help_digits", "ohem k=128"),
+            Compared("time", "does_it_help_digits", "ohem k=128 at equal cost"),
         ),
     ),
     "nk": Row(
@@ -87,10 +80,8 @@ FOUND = {
         "OHEM 128 of 1,024",
         "Is OHEM (128 of 1,024) better than random-k when both are tuned?",
         (
-            Compared("equal steps", "nk_controlled", "n=1024 random_k max_steps=300", True),
-            Compared(
-                "about equal seconds", "nk_controlled", "n=1024 random_k max_steps=1500", True
-            ),
+            Compared("equal samples", "nk_controlled", "n=1024 random_k lr=0.005", True),
+            Compared("equal time", "nk_controlled", "n=1024 random_k lr=0.005 at equal cost", True),
         ),
     ),
     "nk_noise": Row(
@@ -140,6 +131,7 @@ FOUND = {
 }
 """By the study's page."""
 MINUS = "\N{MINUS SIGN}"
+FRAGILE = "\N{NO-BREAK SPACE}\N{DAGGER}"
 SAID = {"helps": "yes", "costs": "no, worse"}
 
 
@@ -168,7 +160,7 @@ def answer(results: Path, study: str) -> str:
     for compared in FOUND[study].compared:
         row = compared.find(results)
         interval = f"[{points(row.low)}, {points(row.high)}]"
-        answered = SAID.get(row.answer, row.answer)
+        answered = SAID.get(row.answer, row.answer) + FRAGILE * row.fragile
         said.append(f"{compared.what}: {answered}, {points(row.difference)} {interval}")
     return "; ".join(said)
 
