@@ -59,6 +59,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
         result = path.with_name(f"{path.stem}_runs.csv").exists()
         return f'<div class="result" markdown>\n\n{text}\n\n</div>' if result else text
 
+    for path in PICTURES:  # in the site they lie beside the pages, in the checkout in results/
+        markdown = markdown.replace(f"](../results/{path.name})", f"]({path.name})")
     return _INCLUDE.sub(include, markdown)
 
 
