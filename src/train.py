@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from minesweep.config.entry import clear_errors, clear_job_errors, prepare_arguments
+from minesweep.config.entry import (
+    clear_errors,
+    clear_job_errors,
+    collect_garbage_again,
+    prepare_arguments,
+)
 from minesweep.config.places import VERSION_BASE
 
 
@@ -19,11 +25,13 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     # Imported here: --help, --cfg job and a wrong key must answer at once.
     from minesweep.training.run import run
 
+    collect_garbage_again()
     with clear_job_errors():
         return run(cfg)
 
 
 if __name__ == "__main__":
+    gc.disable()
     with clear_errors():
         prepare_arguments()
         main()

@@ -291,14 +291,15 @@ def test_a_number_that_no_trial_before_had_is_checked(
         plan(write_sweep(tmp_path, axes))
 
 
-def test_until_its_first_step_a_sweep_imports_no_library_of_the_report(
+def test_the_first_step_waits_for_no_library_of_the_report_and_garbage_is_collected(
     runs: Path, tmp_path: Path
 ) -> None:
     code = (
-        "import os, runpy, sys\n"
+        "import gc, os, runpy, sys\n"
         "from minesweep.training.loop import Trainer\n"
         "def update(self):\n"
-        "    print('HEAVY', {'pandas', 'scipy', 'sklearn'} & set(sys.modules), flush=True)\n"
+        "    heavy = {'pandas', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "    print('HEAVY', heavy, gc.isenabled(), flush=True)\n"
         "    os._exit(0)\n"
         "Trainer.update = update\n"
         "runpy.run_path('src/train.py', run_name='__main__')\n"
@@ -308,4 +309,4 @@ def test_until_its_first_step_a_sweep_imports_no_library_of_the_report(
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    assert "HEAVY set()" in done.stdout, done.stdout + done.stderr
+    assert "HEAVY set() True" in done.stdout, done.stdout + done.stderr

@@ -26,6 +26,7 @@ from rich.progress import track
 
 from minesweep.config.build import build, find_user_code
 from minesweep.config.checks import check
+from minesweep.config.entry import collect_garbage_again
 from minesweep.config.equal_cost import FILE, arm_key, wants_equal_cost
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
@@ -55,6 +56,7 @@ def calibrate(cells: Cells, console: Console) -> None:
     """
     if not any(map(wants_equal_cost, cells.configs.values())):
         return
+    collect_garbage_again()
     path = cells.folder / FILE
     with held(lease_folder(path)):
         stored = read_json(path).get("calibration")

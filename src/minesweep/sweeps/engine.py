@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from minesweep.config.checks import DoesNotFit
+from minesweep.config.entry import collect_garbage_again
 from minesweep.config.equal_cost import CostUnknown
 from minesweep.errors import UserError
 from minesweep.sweeps.check import announce
@@ -76,6 +77,7 @@ def run_sweep(
     if until_sure is not None:
         console.print(until_sure.describe())
     announce(sweep, planned, total, options, console)
+    collect_garbage_again()
     if options.check:
         return [trial for trial in planned if trial.finished]
     for folder in study_folders(planned):
