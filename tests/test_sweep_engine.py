@@ -20,7 +20,7 @@ from sweeping import ROOT, SWEEP, calls, finished_at, plan_of, pretend, write_sw
 from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
 from minesweep.errors import UserError
-from minesweep.sweeps.progress import Standing, describe
+from minesweep.sweeps.progress import Standing, describe, pause
 from minesweep.sweeps.spec import Metric
 from minesweep.training.folder import RunFolder
 from minesweep.units import duration
@@ -334,6 +334,12 @@ def test_bayes_finds_the_best_value_and_survives_a_stop(
     longer = write_sweep(tmp_path, **BAYES, run_cap=16)  # type: ignore[arg-type]
     assert len(sweep(longer)) == 16
     assert len(list(runs.glob("tried/*/calls"))) == 16
+
+
+def test_looks_at_the_trials_take_a_twentieth_of_the_time_at_most() -> None:
+    assert pause(0.001) == 1
+    for took in (0.1, 3.0, 40.0):
+        assert took / (took + pause(took)) <= 0.05 + 1e-9
 
 
 def test_the_standing_in_words() -> None:

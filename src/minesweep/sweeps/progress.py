@@ -166,8 +166,11 @@ class SweepProgress:
         self._bar.stop()
 
     def _follow(self) -> None:
-        while not self._stop.wait(1.0):
+        took = 0.0
+        while not self._stop.wait(pause(took)):
+            began = time.monotonic()
             self._show()
+            took = time.monotonic() - began
 
     def _show(self) -> None:
         standing = self._watch.standing()
@@ -178,6 +181,15 @@ class SweepProgress:
             if not self._console.is_terminal:
                 line = f"[{len(self._said)}/{standing.total}] {folder.name} finished; {words}"
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def pause(took: float) -> float:
+    """Seconds until the next look: looks take a twentieth of the time at most.
+
+    A look at ten thousand trials of which none has begun takes a tenth of a second, and on a
+    network file system many.
+    """
+    return max(1.0, 19 * took)
 
 
 def describe(standing: Standing, metric: Metric | None) -> str:
