@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,41 +43,59 @@ class Table:
     rows: list[list[str]]
 
 
-def _table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> Table:
-    return Table(title, list(columns), [[clean(cell) for cell in row] for row in rows])
+def _table(title: str, columns: Iterable[tuple[str, Iterable[Any]]]) -> Table:
+    heads, cells = zip(*columns, strict=True)
+    return Table(title, list(heads), _cleaned(zip(*cells, strict=True)))
+
+
+def _cleaned(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
+    return [[clean(cell) for cell in row] for row in rows]
 
 
 def means(report: Report, names: Collection[str] | None = None) -> Table:
     """One row an arm: its settings, the number of seeds, the measures (the main one and, of the
     others, those of ``names``; None: all), the main difference."""
-    main, *others = report.measures
-    further = [name for name in others if names is None or name in names]
     keys = short_names(list(report.arms[0].values))
-    u, baselines = unit(main), set(report.baselines.values())
-    told = [f"difference to baseline [95 %]{u.points and ', points'}", "p (Holm)", "answer"]
-    told = [name for name in told if baselines and not (looked(report) and name == "p (Holm)")]
-    seconds = ["seconds per step"] if report.step_seconds else []
+    settings = [(name, map(show, report.table[key])) for key, name in keys.items()]
+    title = f"{report.study.name}: mean ± 95 % interval over seeds"
+    return _table(title, [*settings, *_results(report, names)])
 
-    def cells(label: str) -> Iterable[str]:
-        row = dict(report.table.loc[label])
-        mean = {m: unit(m).mean(row[f"{m} mean"], row[f"{m} half"]) for m in (main, *further)}
-        yield from (show(row[key]) for key in (*keys, "seeds"))
-        yield mean.pop(main)
-        if baselines:
-            d, low, high = (row[f"{main} {name}"] for name in ("difference", "low", "high"))
-            yield u.interval(d, low, high, word=False)
-            if not looked(report):
-                yield probability(row[f"{main} p_holm"])
-            answer = row[f"{main} answer"]
-            none = "baseline" if label in baselines else DASH
-            yield _marked(answer, row[f"{main} without"]) if isinstance(answer, str) else none
-        yield from mean.values()
-        yield from (f"{row[name]:.3g}" for name in seconds)
 
-    columns = [*keys.values(), "seeds", report.measures[main], *told]
-    columns += [*(report.measures[name] for name in further), *seconds]
-    rows = (cells(arm.label) for arm in report.arms)
-    return _table(f"{report.study.name}: mean ± 95 % interval over seeds", columns, rows)
+def brief(report: Report) -> Table:
+    """At most seven columns, for a terminal: the main result of each arm, and its price."""
+    labels = report.table.index
+    columns = [("arm", labels), *_results(report, names=())]
+    scored = {arm: f"{x:.3g} x" for arm, p in report.prices.items() if (x := p["scored"]) == x}
+    if scored and not report.step_seconds:
+        columns.append(("scored", (scored.get(label, DASH) for label in labels)))
+    return _table(f"{report.study.name}: {words(report.settings.metric)}", columns)
+
+
+def _results(report: Report, names: Collection[str] | None) -> list[tuple[str, Iterable[Any]]]:
+    """The columns of :func:`means` without the settings."""
+    main, *others = report.measures
+    table, u = report.table, unit(main)
+
+    def mean(name: str) -> tuple[str, Iterable[str]]:
+        ends = table[f"{name} mean"], table[f"{name} half"]
+        return report.measures[name], map(unit(name).mean, *ends)
+
+    columns = [("seeds", map(show, table["seeds"])), mean(main)]
+    if report.baselines:
+        names_of = ("difference", "low", "high", "p_holm", "answer", "without")
+        *ends, p, answer, without = (table[f"{main} {name}"] for name in names_of)
+        points = f"difference to baseline [95 %]{u.points and ', points'}"
+        columns.append((points, map(partial(u.interval, word=False), *ends)))
+        if not looked(report):
+            columns.append(("p (Holm)", map(probability, p)))
+        own = dict.fromkeys(report.baselines.values(), "baseline")
+        none = [own.get(label, DASH) for label in table.index]
+        told = answer.fillna(pd.Series(none, table.index, dtype=object))
+        columns.append(("answer", map(_marked, told, without.fillna(""))))
+    columns += [mean(name) for name in others if names is None or name in names]
+    if report.step_seconds:
+        columns.append(("seconds per step", map("{:.3g}".format, table["seconds per step"])))
+    return columns
 
 
 def looked(report: Report) -> bool:
@@ -84,39 +103,21 @@ def looked(report: Report) -> bool:
     return "level" in report.comparisons
 
 
-def brief(report: Report) -> Table:
-    """At most seven columns, for a terminal: the main result of each arm, and its price."""
-    whole = means(report, names=())
-    start = whole.columns.index("seeds")
-    columns = ["arm", *whole.columns[start:]]
-    labels = [arm.label for arm in report.arms]
-    rows = [[arm, *row[start:]] for arm, row in zip(labels, whole.rows, strict=True)]
-    scored = {arm: x for arm, p in report.prices.items() if (x := p["scored"]) == x}
-    if scored and not report.step_seconds:
-        columns.append("scored")
-        for row in rows:
-            row.append(f"{scored[row[0]]:.3g} x" if row[0] in scored else DASH)
-    return _table(f"{report.study.name}: {words(report.settings.metric)}", columns, rows)
-
-
 def differences(report: Report) -> Table:
     """One row a measure and an arm: the paired difference to the arm's baseline."""
-    columns = ["measure", "arm", "baseline", "seeds"]
-    columns += ["difference [95 %]", "p", "p (Holm)", "answer"]
-    rows = (
-        (
-            report.measures[row["measure"]],
-            row["arm"],
-            row["baseline"],
-            show(row["n"]),
-            unit(row["measure"]).interval(row["difference"], row["low"], row["high"]),
-            probability(row["p"]),
-            probability(row["p_holm"]),
-            _marked(row["answer"], row["without"]),
-        )
-        for row in report.comparisons.to_dict("records")
-    )
-    return _table("Paired differences on the same seeds", columns, rows)
+    rows = report.comparisons
+    ends = zip(rows["measure"], rows["difference"], rows["low"], rows["high"], strict=True)
+    columns = [
+        ("measure", rows["measure"].map(report.measures)),
+        ("arm", rows["arm"]),
+        ("baseline", rows["baseline"]),
+        ("seeds", map(show, rows["n"])),
+        ("difference [95 %]", (unit(name).interval(*numbers) for name, *numbers in ends)),
+        ("p", map(probability, rows["p"])),
+        ("p (Holm)", map(probability, rows["p_holm"])),
+        ("answer", map(_marked, rows["answer"], rows["without"])),
+    ]
+    return _table("Paired differences on the same seeds", columns)
 
 
 def thin(count: int, most: int) -> list[int]:
@@ -131,31 +132,27 @@ def some_runs(report: Report) -> pd.DataFrame:
 
 def trials(report: Report) -> Table:
     """One row a run of :func:`some_runs`."""
-    keys = short_names(list(report.arms[0].values))
-    rows = (
-        (
-            *(show(row[key]) for key in ("run", *keys, "seed")),
-            *(unit(name).value(row[name]) for name in report.measures),
-        )
-        for row in some_runs(report).to_dict("records")
-    )
-    return _table("Runs", ["run", *keys.values(), "seed", *report.measures.values()], rows)
+    runs = some_runs(report)
+    keys = {"run": "run", **short_names(list(report.arms[0].values)), "seed": "seed"}
+    settings = [(name, map(show, runs[key])) for key, name in keys.items()]
+    results = [(title, map(unit(m).value, runs[m])) for m, title in report.measures.items()]
+    return _table("Runs", [*settings, *results])
 
 
 def problems(report: Report) -> Table:
     """One row a run that is amiss."""
-    rows = ((p.run, p.kind, clean(p.detail)[:300]) for p in report.study.problems)
-    return _table("Runs that are amiss", ["run", "what", "detail"], rows)
+    rows = [(p.run, p.kind, p.detail[:300]) for p in report.study.problems]
+    return Table("Runs that are amiss", ["run", "what", "detail"], _cleaned(rows))
 
 
 def provenance(report: Report) -> Table:
     """Versions, devices and data of the runs."""
-    rows = (
+    rows = [
         (name, ", ".join(f"{v} ({n})" for v, n in held.most_common(5)))
         for name, held in report.study.provenance.items()
         if name != "data" or len(held) <= 5
-    )
-    return _table("Made with", ["what", "value (number of runs)"], rows)
+    ]
+    return Table("Made with", ["what", "value (number of runs)"], _cleaned(rows))
 
 
 def _marked(answer: str, without: str) -> str:
