@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.read.study import DERIVED, EQUAL_COST
+from minesweep.reporting.analyse.settings import Settings
+from minesweep.reporting.read.study import DERIVED, EQUAL_COST, Study
 from minesweep.units import DASH
 from minesweep.words import nearest
 
@@ -30,6 +31,29 @@ class Arm:
 
     label: str
     values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared with what.
+
+    Attributes:
+        study: What was read.
+        settings: What was asked.
+        runs: The runs that count, with their ``arm`` and the measures.
+        arms: In reading order.
+        baselines: The baseline's label by the arm's label.
+        step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
+        notes: What a reader has to know, one sentence each.
+    """
+
+    study: Study
+    settings: Settings
+    runs: pd.DataFrame
+    arms: list[Arm]
+    baselines: dict[str, str]
+    step_seconds: dict[str, float]
+    notes: list[str]
 
 
 def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Series]:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from minesweep.reporting.analyse.arms import Arm
-from minesweep.reporting.analyse.settings import Settings
-from minesweep.reporting.read.study import Study
+from minesweep.reporting.analyse.arms import Arm, Comparison
 from minesweep.statistics.tables import at_equal_budget
 from minesweep.tracking.reading import UnreadableError, number, read_json
 from minesweep.units import words
@@ -37,27 +35,22 @@ def read_step_seconds(folder: Path, arms: list[Arm], notes: list[str]) -> dict[s
     return {arm.label: known[arm.label] for arm in arms}
 
 
-def make_measures(
-    study: Study,
-    settings: Settings,
-    runs: pd.DataFrame,
-    step_seconds: dict[str, float],
-    notes: list[str],
-) -> dict[str, str]:
-    """The columns to compare, and their headings; adds those read off the curves to ``runs``."""
+def make_measures(compared: Comparison) -> dict[str, str]:
+    """The columns to compare, and their headings; adds those read off the curves to the runs."""
+    study, settings, runs = compared.study, compared.settings, compared.runs
     main = settings.metric
     wanted = dict.fromkeys((f"{main}_best", *settings.further, *FURTHER))
     held = [name for name in wanted if name in study.metrics and runs[name].notna().any()]
     measures = {name: words(name) for name in (main, *held)}
     if missing := int(runs[main].isna().sum()):
-        notes.append(f"{missing} finished runs have no {main} and are left out of it.")
+        compared.notes.append(f"{missing} finished runs have no {main} and are left out of it.")
     curves = study.curves[study.curves["run"].isin(runs["run"])]
 
     def add(column: str, values: pd.Series, title: str) -> None:
         """Of curves read at a step before the end, and steps at which they first reach a value."""
         runs[column], measures[column] = runs["run"].map(values).astype(float), title
         if missing := int(runs[column].isna().sum()):
-            notes.append(f"{missing} runs have no {title} and are left out of it.")
+            compared.notes.append(f"{missing} runs have no {title} and are left out of it.")
 
     for name, step in settings.at_step.items():
         at = curves[(curves["metric"] == name) & (curves["step"] == step)]
@@ -68,23 +61,18 @@ def make_measures(
         first = reached.groupby("run", observed=True)["step"].min()
         add(f"steps to {level:g}", first, f"steps to {words(name)} {level:g}")
     if settings.at_budget:
-        measures |= _budget_measures(curves, settings, runs, step_seconds, notes)
+        measures |= _budget_measures(compared, curves)
     return measures
 
 
-def _budget_measures(
-    curves: pd.DataFrame,
-    settings: Settings,
-    runs: pd.DataFrame,
-    step_seconds: dict[str, float],
-    notes: list[str],
-) -> dict[str, str]:
+def _budget_measures(compared: Comparison, curves: pd.DataFrame) -> dict[str, str]:
     """The validation curve, read off at an equal number of samples and of benchmark seconds."""
+    settings, runs, notes = compared.settings, compared.runs, compared.notes
     validation, measures = settings.validation, {}
     spent = curves.loc[curves["metric"] == settings.budget, ["run", "step", "value"]]
     budgets = {words(settings.budget): spent.rename(columns={"value": "budget"})}
-    if step_seconds:
-        seconds = runs.set_index("run")["arm"].map(step_seconds)
+    if compared.step_seconds:
+        seconds = runs.set_index("run")["arm"].map(compared.step_seconds)
         steps = curves.loc[curves["metric"] == validation, ["run", "step"]]
         per_step = steps["run"].astype(object).map(seconds).astype(float)
         budgets["seconds"] = steps.assign(budget=steps["step"] * per_step)

@@ -13,6 +13,7 @@ import pandas as pd
 from minesweep.reporting.analyse.answer import Answer, advise, fixed, headline
 from minesweep.reporting.analyse.arms import (
     Arm,
+    Comparison,
     find_baselines,
     make_arms,
     resolve_key,
@@ -36,15 +37,10 @@ from minesweep.units import lower_is_better
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Comparison):
     """A study's report.
 
     Attributes:
-        study: What was read.
-        settings: What was asked.
-        runs: The runs that count, with their ``arm`` and the measures.
-        arms: In reading order.
-        baselines: The baseline's label by the arm's label.
         measures: The columns that are averaged and compared, with their headings; the main one
             first.
         table: One row an arm, indexed by label: its columns, ``seeds``, and mean, half width,
@@ -55,16 +51,9 @@ class Report:
         prices: By each compared arm's label, what it spent as a multiple of its baseline's.
         headline: The study's answer in one sentence.
         advice: Which arm to train with, and how; empty where none was compared at equal cost.
-        notes: What a reader has to know, one sentence each.
-        step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
         views: Surfaces and trade-offs that the study's ``report.yaml`` asks for.
     """
 
-    study: Study
-    settings: Settings
-    runs: pd.DataFrame
-    arms: list[Arm]
-    baselines: dict[str, str]
     measures: dict[str, str]
     table: pd.DataFrame
     comparisons: pd.DataFrame
@@ -73,8 +62,6 @@ class Report:
     prices: dict[str, dict[str, float]]
     headline: str
     advice: str
-    notes: list[str]
-    step_seconds: dict[str, float]
     views: list[Surface | Tradeoff]
 
     @property
@@ -133,22 +120,24 @@ def analyse(
     for choice in choices:
         next(a for a in arms if a.label == choice.arm).values[choice.key] = choice.value
     step_seconds = read_step_seconds(study.folder, arms, notes)
-    measures = make_measures(study, settings, runs, step_seconds, notes)
+    compared = Comparison(study, settings, runs, arms, baselines, step_seconds, notes)
+    measures = make_measures(compared)
     comparisons = pd.concat([compare(runs, m, baselines) for m in measures], ignore_index=True)
     main, smaller = settings.metric, settings.smaller_wins(settings.metric)
-    rows = comparisons.to_dict("records")
-    kinds = [fixed(row, settings.smaller_wins(row["measure"])) for row in rows]
-    if design is not None:
-        declared = declared_answers(tried, comparisons, design, notes)
-        own = zip(rows, kinds, strict=True)
-        kinds = [declared[r["arm"]] if r["measure"] == main else kind for r, kind in own]
+    declared = {} if design is None else declared_answers(tried, comparisons, design, notes)
+    kinds = [
+        declared[row["arm"]]
+        if design is not None and row["measure"] == main
+        else fixed(row, settings.smaller_wins(row["measure"]))
+        for row in comparisons.to_dict("records")
+    ]
     comparisons["answer"] = pd.Series(kinds, dtype=object)
     of_main = comparisons[comparisons["measure"] == main]
     least = math.nan if design is None or design.rule.care is None else design.rule.care
     fields = ["arm", "baseline", "answer", "difference", "low", "high", "n"]
     rows_of_main = of_main[fields].assign(least=least).itertuples(index=False, name=None)
     answers = [Answer(*row) for row in rows_of_main]
-    table = _table(runs, arms, list(measures), comparisons, step_seconds)
+    table = _table(compared, list(measures), comparisons)
     # Seeds of a declared design are unequal on purpose.
     notes += of_seeds(runs, arms, main, complete=design is None)
     if design is None:
@@ -157,11 +146,7 @@ def analyse(
     means = {str(arm): float(x) for arm, x in table[f"{main} mean"].items()}
     commands = {} if design is None else design.commands
     return Report(
-        study=study,
-        settings=settings,
-        runs=runs,
-        arms=arms,
-        baselines=baselines,
+        **vars(compared),
         measures=measures,
         table=table,
         comparisons=comparisons,
@@ -170,9 +155,7 @@ def analyse(
         prices=prices,
         headline=headline(answers, arms, main, prices, smaller),
         advice="" if settings.group_by else advise(answers, arms, means, smaller, commands),
-        step_seconds=step_seconds,
-        views=make_views(settings, study, runs, arms, step_seconds, notes),
-        notes=notes,
+        views=make_views(compared),
     )
 
 
@@ -229,13 +212,8 @@ def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[st
     return found
 
 
-def _table(
-    runs: pd.DataFrame,
-    arms: list[Arm],
-    measures: list[str],
-    comparisons: pd.DataFrame,
-    step_seconds: dict[str, float],
-) -> pd.DataFrame:
+def _table(compared: Comparison, measures: list[str], comparisons: pd.DataFrame) -> pd.DataFrame:
+    arms, runs = compared.arms, compared.runs
     labels = pd.Index([arm.label for arm in arms], name="arm")
     table = pd.DataFrame([arm.values for arm in arms], index=labels, dtype=object)
     counted = runs.dropna(subset=[measures[0]])
@@ -245,8 +223,8 @@ def _table(
         means = summarise(runs, name)[["mean", "half"]]
         own = comparisons[comparisons["measure"] == name].set_index("arm")[columns]
         table = table.join(means.join(own).add_prefix(f"{name} "))
-    if step_seconds:
-        table["seconds per step"] = pd.Series(step_seconds)
+    if compared.step_seconds:
+        table["seconds per step"] = pd.Series(compared.step_seconds)
     return table
 
 

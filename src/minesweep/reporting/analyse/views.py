@@ -12,6 +12,7 @@ import pandas as pd
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import (
     Arm,
+    Comparison,
     make_arms,
     resolve_key,
     short_names,
@@ -19,8 +20,7 @@ from minesweep.reporting.analyse.arms import (
     size_order,
 )
 from minesweep.reporting.analyse.notes import noted
-from minesweep.reporting.analyse.settings import Settings, View
-from minesweep.reporting.read.study import Study
+from minesweep.reporting.analyse.settings import View
 from minesweep.statistics.tables import exponent, slope, summarise
 from minesweep.tracking.reading import UnreadableError, number, read_journal
 from minesweep.units import lower_is_better, unit, words
@@ -74,32 +74,17 @@ class Tradeoff:
     clock: bool
 
 
-def make_views(
-    settings: Settings,
-    study: Study,
-    runs: pd.DataFrame,
-    arms: list[Arm],
-    step_seconds: Mapping[str, float],
-    notes: list[str],
-) -> list[Surface | Tradeoff]:
-    """Makes the views but for curves; one that cannot be made becomes a note.
-
-    Args:
-        settings: What ``report.yaml`` asks for.
-        study: The study, with all of its runs.
-        runs: The runs in the table, with their arm.
-        arms: Their arms.
-        step_seconds: Seconds per step by arm; may be empty.
-        notes: Gets what could not be made, and what a surface shows.
-    """
+def make_views(compared: Comparison) -> list[Surface | Tradeoff]:
+    """Makes the views but for curves; one that cannot be made becomes a note."""
+    held = list(compared.study.curves["metric"].cat.categories)
     made: list[Surface | Tradeoff] = []
-    for view in settings.views:
-        with noted(notes, f"The {view.kind} of {view.value or view.y} is left out"):
+    for view in compared.settings.views:
+        with noted(compared.notes, f"The {view.kind} of {view.value or view.y} is left out"):
             if view.kind == "surface":
-                made.append(_surface(view, study, settings, notes))
+                made.append(_surface(view, compared))
             elif view.kind == "tradeoff":
-                made.append(_tradeoff(view, study, runs, arms, step_seconds, notes))
-            elif view.value not in (held := list(study.curves["metric"].cat.categories)):
+                made.append(_tradeoff(view, compared))
+            elif view.value not in held:
                 raise UserError(f"no journal has {view.value}{nearest(view.value, held)}")
     return made
 
@@ -113,7 +98,8 @@ def _label(arm: Arm, by: Sequence[str], short: Mapping[str, str]) -> str:
     return ", ".join(f"{short[key]}={show(arm.values[key])}" for key in by)
 
 
-def _surface(view: View, study: Study, settings: Settings, notes: list[str]) -> Surface:
+def _surface(view: View, compared: Comparison) -> Surface:
+    study, settings = compared.study, compared.settings
     # Over all runs: what best_by chooses for the table is one row of the surface.
     keys = list(study.keys)
     arms, labels = make_arms(study.runs, keys)
@@ -153,7 +139,7 @@ def _surface(view: View, study: Study, settings: Settings, notes: list[str]) -> 
     judge = validation if of_study and validation in runs else metric
     if growth := _growth(runs, groups, judge):
         law = f"best {short[y]} ~ {short[x]}^b (one fit of log {short[y]} on log {short[x]} a seed"
-        notes.append(f"{title}: {law}, 95 % t-interval over seeds): {'; '.join(growth)}.")
+        compared.notes.append(f"{title}: {law}, 95 % t-interval over seeds): {'; '.join(growth)}.")
     return Surface(
         title=title,
         metric=metric,
@@ -182,24 +168,18 @@ def _growth(runs: pd.DataFrame, groups: list[str], judge: str) -> list[str]:
     return found
 
 
-def _tradeoff(
-    view: View,
-    study: Study,
-    runs: pd.DataFrame,
-    arms: list[Arm],
-    step_seconds: Mapping[str, float],
-    notes: list[str],
-) -> Tradeoff:
+def _tradeoff(view: View, compared: Comparison) -> Tradeoff:
+    runs, arms = compared.runs, compared.arms
     keys = list(arms[0].values)
     by = [resolve_key(key, keys) for key in view.by]
     shown = _where(view, arms, keys)
     groups = [_label(arm, by, short_names(keys)) for arm in shown]
     labels = pd.Index([arm.label for arm in shown], name="arm", dtype=object)
     points = pd.DataFrame({"group": groups}, index=labels)
-    amounts = {name: _amounts(name, study, runs, step_seconds) for name in (view.x, view.y)}
+    amounts = {name: _amounts(name, compared) for name in (view.x, view.y)}
     if view.slope:
         drawn = runs.assign(x=amounts[view.x], y=amounts[view.y]).join(points, on="arm")
-        notes.extend(_slopes(view, drawn))
+        compared.notes.extend(_slopes(view, drawn))
     for place, name in (("x", view.x), ("y", view.y)):
         found = summarise(runs.assign(amount=amounts[name]), "amount").reindex(labels)
         points[place], points[f"{place}_half"] = found["mean"], found["half"]
@@ -224,10 +204,9 @@ def _slopes(view: View, runs: pd.DataFrame) -> list[str]:
     return [f"Slope of {law} (one fit a seed, 95 % t-interval over seeds): {'; '.join(found)}."]
 
 
-def _amounts(
-    name: str, study: Study, runs: pd.DataFrame, step_seconds: Mapping[str, float]
-) -> pd.Series:
+def _amounts(name: str, compared: Comparison) -> pd.Series:
     """One number a run: a metric, benchmark seconds, or a clock of its own."""
+    study, runs, step_seconds = compared.study, compared.runs, compared.step_seconds
     if name == "seconds":
         if not step_seconds:
             raise UserError("there is no step_seconds.json (step times of a quiet benchmark)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -192,13 +192,18 @@ def parallel(report: Report) -> Figure | None:
     runs = listed.dropna(subset=[main])
     if len(runs) < 2:
         return None
-    keys = {**short_names([*report.arms[0].values]), "seed": "seed"}
-    axes = [(name, *_even(runs[key])) for key, name in keys.items()]
+    axes = []  # of each: its name, a height from 0 to 1 a run, the height of each text
+    for key, name in {**short_names([*report.arms[0].values]), "seed": "seed"}.items():
+        texts = list(dict.fromkeys(map(show, sorted(runs[key], key=size_order))))
+        steps = {text: float(step) for step, text in enumerate(texts)}
+        ticks = dict([*steps.items()][:: max(1, len(texts) // 12)])
+        axes.append((name, *_scaled(runs[key].map(show).map(steps), ticks)))
     for measure in report.measures:
-        if runs[measure].notna().all():
+        if (values := runs[measure]).notna().all():
             _, equal, budget = measure.partition(" at equal ")
             name = equal.strip() + " " + budget.split(" ")[0] if equal else words(measure)
-            axes.append((name, *_by_size(runs[measure], unit(measure).value)))
+            ticks = {unit(measure).value(end): end for end in (values.min(), values.max())}
+            axes.append((name, *_scaled(values, ticks)))
     heights = np.array([heights for _, heights, _ in axes]).T
     # Which rows of the page's table of runs the lines are.
     places = np.flatnonzero(listed[main].notna()).tolist()
@@ -207,7 +212,7 @@ def parallel(report: Report) -> Figure | None:
         {"row": row, "result": result, "axis": order, "height": short(at)}
         for row, result, at in zip(places, results, heights, strict=True)
     ]
-    ticks = [
+    texts_at = [
         {"axis": i, "height": height, "text": clean(text)[:18]}
         for i, (_, _, told) in enumerate(axes)
         for text, height in told.items()
@@ -235,7 +240,7 @@ def parallel(report: Report) -> Figure | None:
     )
     unseen = lines.mark_point(opacity=1).encode(strokeOpacity=alt.value(0))
     dots = unseen.add_params(brush, kept)
-    told = charts.chart(ticks).mark_text(align="right", dx=-4, fontSize=10)
+    told = charts.chart(texts_at).mark_text(align="right", dx=-4, fontSize=10)
     chart = lines + dots + told.encode(x=x, y=y, text="text:N")
     more = "" if len(listed) == len(report.runs) else f" of {len(report.runs):,}"
     caption = (
@@ -246,19 +251,10 @@ def parallel(report: Report) -> Figure | None:
     return Figure("parallel", "All runs", caption, "parallel", chart, 380, width=width)
 
 
-def _by_size(values: pd.Series, told: Callable[[float], str]) -> tuple[Any, dict[str, float]]:
-    """Heights from 0 to 1 by size, and the texts at the ends."""
-    low, high = values.min(), values.max()
-    ends = {told(low): 0.0} | ({told(high): 1.0} if high > low else {})
-    return (values - low) / ((high - low) or 1.0), ends
-
-
-def _even(values: pd.Series) -> tuple[Any, dict[str, float]]:
-    """Heights from 0 to 1 in even steps, and the texts at them, at most a dozen."""
-    texts = list(dict.fromkeys(map(show, sorted(values, key=size_order))))
-    places = {text: i / max(1, len(texts) - 1) for i, text in enumerate(texts)}
-    step = max(1, len(texts) // 12)
-    return values.map(show).map(places), dict(list(places.items())[::step])
+def _scaled(values: pd.Series, ticks: dict[str, float]) -> tuple[pd.Series, dict[str, float]]:
+    """Values and ticks as heights from 0 to 1."""
+    low, span = values.min(), np.ptp(values) or 1.0
+    return (values - low) / span, {text: (at - low) / span for text, at in ticks.items()}
 
 
 def surface(view: Surface, place: int) -> list[Figure]:
@@ -285,12 +281,11 @@ def _tile(view: Surface, cells: pd.DataFrame) -> Any:
             "y": clean(cell["y"]),
             "mean": short([cell["mean"] * u.factor])[0],
             "text": u.value(cell["mean"], sign=False),
-            "told": f"{u.value(cell['mean'])}{spread}, {cell['n']} seeds",
+            "told": f"{u.mean(cell['mean'], cell['half'])}, {cell['n']} seeds",
             "light": cell["mean"] > low + 0.5 * (high - low),
             "rank": cell["rank"],
         }
         for cell in cells.to_dict("records")
-        for spread in [f" ± {u.value(cell['half'])}" if np.isfinite(cell["half"]) else ""]
     ]
     columns, up = ([clean(v) for v in values] for values in (view.columns, view.rows[::-1]))
     named = (("x", view.x), ("y", view.y), ("told", words(view.metric)))
