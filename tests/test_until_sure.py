@@ -237,7 +237,7 @@ def test_a_loss_has_no_smallest_difference_of_its_own(
     assert design is not None
     assert (design.metric, design.goal, design.care) == ("test/loss", "minimize", None)
     assert "no smallest difference that matters" in capsys.readouterr().out
-    assert math.isclose(design.rule.alpha, 0.05)
+    assert math.isclose(design.alpha, 0.05)
 
 
 @pytest.mark.parametrize(
