@@ -147,6 +147,14 @@ def table(stored: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep(name: str, row: dict[str, Any]) -> None:
+    """Puts a run into the stored ones, which are read again: two may run at once."""
+    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    stored[name] = row
+    STORED.write_text(json.dumps(stored, indent=1) + "\n")
+    STORED.with_suffix(".md").write_text(table(stored))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"of {', '.join(ENVIRONMENTS)} (default: all)")
@@ -157,7 +165,6 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.names) - set(ENVIRONMENTS):
         parser.error(f"{min(unknown)} is none of {', '.join(ENVIRONMENTS)}")
-    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
     failed = False
     for name in options.names or ENVIRONMENTS:
         if not runs(ENVIRONMENTS[name].python):
@@ -171,9 +178,7 @@ def main() -> int:
         print(table({name: row}), *row["failed"], sep="\n", flush=True)
         failed |= bool(row["failed"])
         if not options.tests:
-            stored[name] = row
-            STORED.write_text(json.dumps(stored, indent=1) + "\n")
-            STORED.with_suffix(".md").write_text(table(stored))
+            keep(name, row)
         if not options.keep:
             shutil.rmtree(folder)
     return int(failed)

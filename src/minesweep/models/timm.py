@@ -155,7 +155,11 @@ class _Architecture:
         try:
             with warnings.catch_warnings(), torch.device("meta"), torch.no_grad():
                 warnings.simplefilter("ignore")  # a layer without elements, in a failed trial
-                self.build(size).eval()(torch.zeros(2, self.settings["in_chans"], *size))
+                model = self.build(size).eval()
+                for part in model.modules():
+                    if isinstance(part, nn.Conv2d):
+                        part.register_forward_hook(_refuse_nothing)
+                model(torch.zeros(2, self.settings["in_chans"], *size))
         except (RuntimeError, AssertionError, ValueError):
             return False
         return True
@@ -188,6 +192,12 @@ class _Architecture:
             if side >= max(size):
                 yield side, side
         yield self.native
+
+
+def _refuse_nothing(part: nn.Module, given: object, made: Tensor) -> None:
+    """Refuses an image smaller than a kernel, which torch 2.6 lets pass on ``meta``."""
+    if not made.numel():
+        raise ValueError("a convolution leaves nothing of the image")
 
 
 def _patch(model: nn.Module) -> int:
