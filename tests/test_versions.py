@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -78,6 +79,14 @@ def test_a_python_that_is_not_there_is_left_out(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not versions.runs("python3.99")
     assert not versions.runs("python3.98")
+
+
+def test_the_table_is_that_of_the_stored_runs() -> None:
+    stored = json.loads(versions.STORED.read_text())
+    assert versions.STORED.with_suffix(".md").read_text() == versions.table(stored)
+    assert set(stored) <= set(versions.ENVIRONMENTS)
+    shown = (ROOT / "docs" / "contributing" / "index.md").read_text()
+    assert '--8<-- "results/versions.md"' in shown
 
 
 def test_the_pythons_are_those_of_the_declaration_and_of_the_workflow() -> None:

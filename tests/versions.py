@@ -79,8 +79,8 @@ def newest() -> list[str]:
 
 
 ENVIRONMENTS = {
-    "pinned": Environment("python3.11", pinned, "what `make setup` installs"),
-    "python-3.13": Environment("python3.13", pinned, "the same, with Python 3.13"),
+    "pinned": Environment("python3.11", pinned, "the pinned versions"),
+    "python-3.13": Environment("python3.13", pinned, "the pinned versions, with Python 3.13"),
     "lowest": Environment("python3.11", lowest, "the lowest versions that are declared"),
     "newest": Environment("python3.11", newest, "the newest, with Hydra's next"),
 }
