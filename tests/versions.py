@@ -31,8 +31,8 @@ STORED = ROOT / "results" / "versions.json"
 LEFT_OUT = ("gpu", "bench")
 # Each wants a newer one of another package than is declared, which would keep its lowest out.
 APART = ("import-linter", "wandb-workspaces", "wordllama")
-# Newer ones want NumPy 2 and do not declare it; pip would take the newest.
-BELOW = ("pyarrow<18",)
+# Newer ones want NumPy 2 without declaring it, or warn the lowest Matplotlib of old spellings.
+BELOW = ("pyarrow<18", "pyparsing<3.3")
 SHOWN = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "pytorch-metric-learning")
 VERSIONS = (
     "import importlib.metadata as m, json, platform, sys; names = json.loads(sys.argv[1]); "

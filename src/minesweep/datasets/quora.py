@@ -205,8 +205,8 @@ def duplicate_groups(pairs: np.ndarray) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     size = int(pairs.max()) + 1
-    graph = coo_array(
-        (np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size)
-    )
+    # SciPy before 1.12 finds no components of wider numbers, and says so to nobody.
+    first, second = pairs.T.astype(np.int32)
+    graph = coo_array((np.ones(len(pairs), dtype=bool), (first, second)), shape=(size, size))
     _, group = connected_components(graph, directed=False)
     return np.unique(group[pairs[:, 0]], return_inverse=True)[1].astype(np.int64)

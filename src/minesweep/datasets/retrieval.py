@@ -299,7 +299,8 @@ def _components(edges: np.ndarray, size: int) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     ones = np.ones(len(edges), dtype=bool)
-    graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(size, size))
+    first, second = edges.T.astype(np.int32)  # SciPy before 1.12 takes no wider ones, silently
+    graph = coo_array((ones, (first, second)), shape=(size, size))
     return connected_components(graph, directed=False)[1]
 
 

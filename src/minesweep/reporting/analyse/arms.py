@@ -62,7 +62,8 @@ def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Se
     Returns:
         The arms in reading order (controls first, then by value), and each run's arm label.
     """
-    settings = [tuple(row) for row in runs[list(keys)].itertuples(index=False)]
+    # Without keys, the rows of itertuples are none in pandas 2.
+    settings = [tuple(row) for row in runs[list(keys)].to_numpy(dtype=object).tolist()]
     order = sorted(dict.fromkeys(settings), key=lambda row: _order(keys, row))
     labels = dict(zip(order, _labels(keys, order), strict=True))
     arms = [Arm(labels[row], dict(zip(keys, row, strict=True))) for row in order]
