@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.minesweep-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo train nk dashboard studies pictures found docs docs-serve test test-full versions check bench-peers bench clean
+.PHONY: help setup wheel demo train dashboard studies pictures found docs docs-serve test test-full versions check bench-peers bench clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,9 +30,6 @@ demo: $(STAMP) ## Does mining help? On embedded data: no account, no network, a 
 
 train: $(STAMP) ## OHEM on MNIST
 	$(BIN)/python src/train.py
-
-nk: $(STAMP) ## The OHEM n:k table: 35 runs on MNIST, two at a time
-	$(BIN)/python src/sweep.py sweeps/nk.yaml --launcher joblib --jobs 2 trainer.progress=false
 
 dashboard: $(STAMP) ## A page over all of runs/, and TensorBoard beside it, until Ctrl-C
 	$(BIN)/python src/dashboard.py

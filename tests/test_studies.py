@@ -89,6 +89,8 @@ def test_the_estimate_counts_what_is_finished(studies: ModuleType, tmp_path: Pat
         folder.mkdir(parents=True)
         status = {"state": state, "seconds": 30.0, "commit": "c"}
         (folder / "status.json").write_text(json.dumps(status))
+    (tmp_path / "known" / "c").mkdir()
+    (tmp_path / "known" / "c" / "status.json").write_text("{")  # cut off
     stored = {"known": {"trials": 4, "seconds": 3600.0}}
     chosen = [studies.Study("new", ()), studies.Study("known", ())]
     assert [s.name for s in studies.in_order(chosen, stored)] == ["known", "new"]

@@ -25,6 +25,7 @@ from minesweep.config.places import runs_folder
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.tracking.reading import read_yaml
+from minesweep.training.folder import read_json
 from minesweep.units import duration
 from minesweep.words import check_word
 
@@ -89,8 +90,8 @@ def _name(words: tuple[str, ...]) -> str:
 
 def spent(folder: Path) -> Spent:
     """Reads what the finished trials of a study took."""
-    statuses = [json.loads(path.read_text()) for path in sorted(folder.glob("*/status.json"))]
-    finished = [status for status in statuses if status["state"] == "finished"]
+    statuses = [read_json(path) for path in sorted(folder.glob("*/status.json"))]
+    finished = [status for status in statuses if status.get("state") == "finished"]
     return Spent(
         len(finished),
         sum(status["seconds"] for status in finished),
@@ -132,7 +133,6 @@ def run(study: Study, runs: Path, results: Path, jobs: int) -> bool:
 
 def keep(study: Study, took: Spent, results: Path) -> None:
     """Stores what a study took, and makes the table of all studies anew."""
-    path = results / "studies.json"
     stored = read_stored(results)
     stored[study.name] = {
         "command": shlex.join(("python", "src/sweep.py", *study.words)),
@@ -140,14 +140,13 @@ def keep(study: Study, took: Spent, results: Path) -> None:
         "seconds": round(took.seconds, 1),
         "commits": took.commits,
     }
-    write_atomically(path, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    write_atomically(results / "studies.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
     write_atomically(results / "studies.md", overview(stored, results))
 
 
 def read_stored(results: Path) -> dict[str, Any]:
     """What the studies took the last time, by name."""
-    path = results / "studies.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    return read_json(results / "studies.json")
 
 
 def overview(stored: dict[str, Any], results: Path) -> str:
