@@ -102,12 +102,12 @@ FOUND = {
             Compared(
                 "exact search",
                 "lsh_vs_knn",
-                "dataset=mnist knn most=0.5 mine=both max_steps=600",
+                "knn most=0.5 mine=both max_steps=600",
             ),
             Compared(
                 "hashing, 16 bits",
                 "lsh_vs_knn",
-                "dataset=mnist lsh most=0.5 mine=both n_bits=16 max_steps=600",
+                "lsh most=0.5 mine=both n_bits=16 max_steps=600",
             ),
         ),
     ),
