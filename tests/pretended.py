@@ -17,7 +17,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -140,7 +144,8 @@ def _places(func: Any, flat: list[Any], form: Any) -> list[torch.device | None] 
     try:
         with _MODE:
             found, _ = tree_flatten(func(*args, **kwargs))
-    except GuardOnDataDependentSymNode:  # a size that values decide is asked for within
+    # A size that values decide is asked for within, or (torch 2.6) the first part of nothing.
+    except (GuardOnDataDependentSymNode, DynamicOutputShapeException, IndexError):
         places = [_common_device(func, args, kwargs)] * len(func._schema.returns)
     else:
         places = [word.device if isinstance(word, Tensor) else None for word in found]

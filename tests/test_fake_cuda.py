@@ -138,7 +138,7 @@ class LeavesItsWeights(Miner):
 
 
 def test_a_tensor_left_on_the_cpu_is_found() -> None:
-    with a_device(), pytest.raises(RuntimeError, match="two devices, cuda:0 and cpu"):
+    with a_device(), pytest.raises(RuntimeError, match=r"two (different )?devices,? cuda:0"):
         LeavesItsWeights().select(torch.rand(8).to(DEVICE))
     with a_device(), pytest.raises(RuntimeError, match="index on a device"):
         torch.arange(8)[torch.arange(3, device=DEVICE)]

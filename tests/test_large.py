@@ -23,7 +23,7 @@ from sweeping import ROOT, plan_of, write_sweep
 from minesweep.config.compose import compose
 from minesweep.config.identity import run_folder
 from minesweep.config.overrides import parse
-from minesweep.config.places import CONF
+from minesweep.config.places import CONF, VERSION_BASE, register_resolver
 from minesweep.dashboard import index
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.report import analyse
@@ -72,7 +72,7 @@ def containers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def plan(runs: Path) -> Iterator[Callable[[Path], list[Trial]]]:
     """The trials of a sweep file, of which none is run."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("train", [], RunMode.MULTIRUN)
 
@@ -126,9 +126,7 @@ def test_trials_that_differ_in_numbers_are_what_hydra_composes(plan: Any, tmp_pa
 def test_a_resolver_that_may_read_any_key_is_asked_for_every_trial(
     plan: Any, tmp_path: Path
 ) -> None:
-    OmegaConf.register_new_resolver(
-        "of_seed", lambda *, _root_: 32 + _root_.seed, use_cache=False, replace=True
-    )
+    register_resolver("of_seed", lambda *, _root_: 32 + _root_.seed, replace=True)
     try:
         path = write_sweep(tmp_path, {"trainer.batch_size": {"value": "${of_seed:}"}})
         names = [trial.folder.name.split("-")[1] for trial in plan(path)]

@@ -93,13 +93,16 @@ def runs(python: str) -> bool:
 
 
 def built(name: str, folder: Path) -> Path:
-    """The Python of a new environment with the packages and the checkout."""
+    """The Python of a new environment with the packages."""
     subprocess.run([ENVIRONMENTS[name].python, "-m", "venv", "--clear", folder], check=True)
     python = folder / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
-    subprocess.run([*pip, *ENVIRONMENTS[name].words()], check=True)
-    subprocess.run([*pip, "--no-deps", "--editable", ROOT], check=True)
+    install(python, *ENVIRONMENTS[name].words())
     return python
+
+
+def install(python: Path, *words: str | Path) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
+    subprocess.run([*command, *words], check=True)
 
 
 def tried(python: Path, words: list[str]) -> dict[str, Any]:
@@ -174,6 +177,7 @@ def main() -> int:
         python = folder / "bin" / "python"
         if not (options.keep and python.exists()):
             python = built(name, folder)
+        install(python, "--no-deps", "--editable", ROOT)  # an environment kept may have another
         row = tried(python, [*options.tests, *(["-n", str(options.jobs)] * (options.jobs > 1))])
         print(table({name: row}), *row["failed"], sep="\n", flush=True)
         failed |= bool(row["failed"])

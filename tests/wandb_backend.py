@@ -109,7 +109,8 @@ class Backend:
     def find_sweep(self, sweep_id: str) -> Sweep:
         return next(sweep for sweep in self.sweeps if sweep.id == sweep_id)
 
-    # The GraphQL operations, by the name the client gives them; called with `changed` held.
+    # The GraphQL operations, by the name the client gives them, or what is asked for first;
+    # called with `changed` held.
 
     def _viewer(self, _: dict[str, Any]) -> dict[str, Any]:
         person = {"id": "1", "entity": ENTITY, "username": ENTITY, "email": "tester@localhost"}
@@ -117,6 +118,9 @@ class Backend:
 
     def _server_features(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
+
+    def _capabilities(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {name: {"fields": []} for name in ("QueryType", "MutationType", "ServerInfoType")}
 
     def _organization(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"entity": {"organization": None}}
@@ -246,7 +250,7 @@ class Backend:
 
     def graphql(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """Answer one GraphQL request; None for an operation that is not known."""
-        name = re.findall(r"(?:query|mutation)\s+(\w+)", body["query"])[0]
+        name = re.findall(r"(?:query|mutation)\W+(\w+)", body["query"])[0]
         if name not in _OPERATIONS:
             self.unanswered.append(name)
             return None
@@ -273,6 +277,8 @@ class Backend:
 
 _OPERATIONS = {
     "Viewer": Backend._viewer,
+    "viewer": Backend._viewer,
+    "ProbeServerCapabilities": Backend._capabilities,
     "ServerFeaturesQuery": Backend._server_features,
     "OrganizationCoreWeaveOrganizationID": Backend._organization,
     "UpsertSweep": Backend._upsert_sweep,

@@ -36,8 +36,9 @@ def build(cfg: DictConfig, group: str, /, **arguments: Any) -> Any:
     """
     try:
         return instantiate(cfg[group], _convert_="all", **TRUSTED, **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__
+    except Exception as error:
+        # Hydra 1.4 hands on what the class raises; Hydra 1.3 wraps it.
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, UserError):
             raise cause from None
         if cause is None or isinstance(cause, ImportError | AttributeError | TypeError):

@@ -96,7 +96,7 @@ def explain(
     )
     if unknown and "already" in unknown.group(0):
         return f"+{unknown.group(1)}: the key is there already; write it without +"
-    inner = re.search(r"not in struct\s+full_key: (\S+)", str(error.__cause__))
+    inner = re.search(r"not in struct.*\s+full_key: (\S+)", str(error.__cause__))
     # A key of a mapping that was given as a value.
     if unknown and inner and inner.group(1).startswith(f"{unknown.group(1)}."):
         return _unknown_key(inner.group(1), overrides, config_dir)

@@ -65,7 +65,7 @@ _MODERN = tuple(map(int, omegaconf.__version__.split(".")[:2])) >= (2, 4)
 VERSION_BASE: Any = {} if _MODERN else {"version_base": "1.3"}
 """What Hydra's entries are told beside the folder."""
 
-_register: Any = OmegaConf.register_resolver if _MODERN else OmegaConf.register_new_resolver
+register_resolver: Any = OmegaConf.register_resolver if _MODERN else OmegaConf.register_new_resolver
 # Registered when this is imported, so that worker processes, which import it too, have it.
-_register("env_folder", env_folder, replace=True)
-_register("command", command, replace=True)
+register_resolver("env_folder", env_folder, replace=True)
+register_resolver("command", command, replace=True)

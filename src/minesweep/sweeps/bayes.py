@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,9 +101,11 @@ class Search:
         from optuna.trial import TrialState, create_trial
 
         # A fresh sampler each time, seeded by how many there are: nothing but results is carried.
-        sampler = optuna.samplers.TPESampler(
-            seed=self._seed * 100_003 + len(earlier), constant_liar=True
-        )
+        with warnings.catch_warnings():  # Optuna 4 calls ``constant_liar`` experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=self._seed * 100_003 + len(earlier), constant_liar=True
+            )
         directions = optuna.study.StudyDirection
         direction = directions.MAXIMIZE if self._metric.sign > 0 else directions.MINIMIZE
         study = optuna.create_study(direction=direction, sampler=sampler)

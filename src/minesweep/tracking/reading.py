@@ -126,14 +126,20 @@ def _check_depth(text: str, path: Path) -> None:
     marks = ("[", "{", "- ", "? ")
     if all(text.count(m) <= DEPTH_LIMIT for m in marks) and " " * DEPTH_LIMIT not in text:
         return
+    too_deep = UnreadableError(f"{path.name} is nested more than {DEPTH_LIMIT} levels deep")
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > DEPTH_LIMIT:
-            raise UnreadableError(f"{path.name} is nested more than {DEPTH_LIMIT} levels deep")
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > DEPTH_LIMIT:
+                raise too_deep
+    except yaml.scanner.ScannerError as error:  # newer ones look ahead, and have a limit
+        if "nesting depth" in str(error):
+            raise too_deep from None
+        raise
 
 
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
