@@ -9,6 +9,8 @@ from conftest import ROOT
 from scipy import stats
 
 RESULTS = ROOT / "results"
+GUARDS = ["miner.exclude", "miner.refresh", "miner.range_max", "miner.relative_margin"]
+PIXEL_ARM = ["miner", "k", "miner.thresh", "objective", "objective.class_weights"]
 
 
 def read(name: str) -> pd.DataFrame:
@@ -57,14 +59,27 @@ def test_differences_follow_from_the_kept_runs(study: str) -> None:
     assert list(found["answer"]) == list(stored["answer"])
 
 
+def best(tried: pd.DataFrame, arm: list[str], chosen: str, judge: str) -> pd.DataFrame:
+    """The value of each arm whose mean over the seeds is best on validation data."""
+    means = tried.groupby([*arm, chosen], dropna=False)[judge].mean().reset_index()
+    rows = means.loc[means.groupby(arm, dropna=False)[judge].idxmax()]
+    return rows[[*arm, chosen]]
+
+
 @pytest.mark.parametrize(
     ("study", "chosen", "judge", "arm"),
     [
         (
+            "nk_controlled_rates",
+            "optimizer.lr",
+            "val/accuracy",
+            ["n", "k", "miner", "trainer.equal_cost"],
+        ),
+        (
             "pixels_rates",
             "optimizer.lr",
             "val/mean_iou",
-            ["miner", "k", "miner.thresh", "objective", "objective.class_weights"],
+            PIXEL_ARM,
         ),
         (
             "lsh_vs_knn",
@@ -77,10 +92,24 @@ def test_differences_follow_from_the_kept_runs(study: str) -> None:
 def test_choices_follow_from_all_runs_that_were_tried(
     study: str, chosen: str, judge: str, arm: list[str]
 ) -> None:
-    """Each arm keeps the value whose mean over the seeds is best on validation data."""
+    """The kept runs are those of the best value of each arm."""
     tried, kept = read(f"{study}_tried"), read(f"{study}_runs")
     assert len(tried) > 2 * len(kept)
-    means = tried.groupby([*arm, chosen], dropna=False)[judge].mean().reset_index()
-    best = means.loc[means.groupby(arm, dropna=False)[judge].idxmax()]
-    runs = tried.merge(best[[*arm, chosen]], on=[*arm, chosen])
+    runs = tried.merge(best(tried, arm, chosen, judge), on=[*arm, chosen])
     assert set(runs["run"]) == set(kept["run"])
+
+
+@pytest.mark.parametrize(
+    ("study", "judge", "arm"),
+    [
+        ("pixels", "val/mean_iou", PIXEL_ARM),
+        ("negatives", "val/ndcg_at_10", ["miner", "miner.num_negatives", *GUARDS]),
+    ],
+)
+def test_a_study_runs_at_the_rates_that_were_chosen(study: str, judge: str, arm: list[str]) -> None:
+    """Each arm of the study has one rate, the best of its trials on other seeds."""
+    tried, runs = read(f"{study}_rates_tried"), read(f"{study}_runs")
+    assert not set(tried["seed"]) & set(runs["seed"])
+    chosen = best(tried, arm, "optimizer.lr", judge).set_index(arm)["optimizer.lr"]
+    used = runs.groupby(arm, dropna=False)["optimizer.lr"].unique().explode()
+    pd.testing.assert_series_equal(used.sort_index(), chosen.sort_index(), check_dtype=False)
