@@ -24,7 +24,7 @@ from minesweep.datasets.show import Shown, pictures, shown
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
 from minesweep.objectives.base import RowObjective
-from minesweep.pages import environment
+from minesweep.pages import environment, thin
 from minesweep.tracking.reading import UnreadableError, read_journal
 from minesweep.training import checkpoint
 from minesweep.training.load import as_trained, load_run
@@ -172,8 +172,7 @@ def _records(folder: Path) -> tuple[list[dict[str, Any]], int]:
     skipped += len(rows) - len(whole)
     if not whole:
         raise UserError(f"{folder / 'mined.jsonl'} holds nothing that was mined")
-    kept = {round(i) for i in np.linspace(0, len(whole) - 1, MOST_STEPS)}
-    return [row for place, row in enumerate(whole) if place in kept], skipped
+    return [whole[i] for i in thin(len(whole), MOST_STEPS)], skipped
 
 
 def _is_whole(row: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 PARTS = Path(__file__).parent
@@ -26,16 +27,25 @@ def clean(text: Any) -> str:
 
 
 def environment(folder: Path) -> jinja2.Environment:
-    """Templates of ``folder`` that escape every text; ``part("style.css")`` puts a shared file."""
+    """Templates of ``folder`` that escape every text, and may extend ``base.html.j2``.
+
+    ``part("style.css")`` puts a shared file; ``name | clean`` replaces control characters.
+    """
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader([folder, PARTS]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    made.filters["clean"] = clean
     made.globals["part"] = lambda name: Markup((PARTS / name).read_text(encoding="utf-8"))
     return made
+
+
+def thin(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` positions, evenly, both ends kept."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
 
 
 def in_script(text: str) -> Markup:

@@ -186,8 +186,8 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule) -> Decision:
         The decision. What lies beyond the look that answers is not looked at.
     """
     d = np.asarray(differences, dtype=float)
-    no = math.nan
-    decision = Decision(UNSURE, 0, no, no, no, no, no, False, rule.looks[0])
+    nan = math.nan
+    decision = Decision(UNSURE, 0, nan, nan, nan, nan, nan, False, rule.looks[0])
     for k, (n, level) in enumerate(zip(rule.looks, rule.levels, strict=True)):
         if n > len(d):
             break
@@ -195,22 +195,13 @@ def decide(differences: Sequence[float] | np.ndarray, rule: Rule) -> Decision:
         low, high = repeated_interval(x, level)
         kind = classify(low, high, rule.care)
         ended = kind != UNSURE or k == len(rule.looks) - 1
-        next_look = None if ended else rule.looks[k + 1]
-        if not len(x):
-            decision = replace(decision, next_look=next_look)
-            continue
-        mean = float(x.mean())
-        decision = Decision(
-            kind,
-            len(x),
-            mean,
-            low,
-            high,
-            level,
-            median_unbiased(x, rule, k) if ended else mean,
-            is_fragile(x, level, rule.care),
-            next_look,
-        )
+        following = None if ended else rule.looks[k + 1]
+        decision = replace(decision, next_look=following)
+        if len(x):
+            mean, fragile = float(x.mean()), is_fragile(x, level, rule.care)
+            estimate = median_unbiased(x, rule, k) if ended else mean
+            numbers = len(x), mean, low, high, level, estimate
+            decision = Decision(kind, *numbers, fragile, following)
         if ended:
             break
     return decision
@@ -273,12 +264,12 @@ def median_unbiased(x: np.ndarray, rule: Rule, look: int) -> float:
     # The last bound takes the place of the result: leaving above it is being as large or larger.
     bounds[-1] = abs(z)
     now = math.sqrt(information[-1])
+    if not math.isfinite(z) or abs(z) < 1e-3:
+        return mean
 
     def excess(drift: float) -> float:
         return float(np.sum(_exits_above(bounds, information, drift))) - 0.5
 
-    if not math.isfinite(z) or abs(z) < 1e-3:
-        return mean
     drift = brentq(excess, -2.0, 2 * abs(z) / now + 1.0, xtol=1e-8)
     return mean * drift * now / abs(z)
 
@@ -303,7 +294,6 @@ def e_value(differences: Sequence[float] | np.ndarray, g: float = 1.0) -> float:
 
 def seeds_for(sd: float, half: float, level: float, most: int = 10_000) -> int | None:
     """The number of seeds at which an interval of this level is at most ``+-half`` wide."""
-    for n in range(3, most):
-        if -stdtrit(n - 1, level / 2) * sd / math.sqrt(n) <= half:
-            return n
-    return None
+    n = np.arange(3, most)
+    fitting = n[-stdtrit(n - 1, level / 2) * sd / np.sqrt(n) <= half]
+    return int(fitting[0]) if len(fitting) else None

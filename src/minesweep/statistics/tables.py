@@ -228,13 +228,8 @@ def exponent(table: pd.DataFrame, smaller: bool) -> Interval | None:
     places = table[["x", "y"]].apply(pd.to_numeric, errors="coerce")
     if not (places > 0).all(axis=None):
         return None
-    slopes = []
-    for _, own in table.assign(**places).dropna(subset=["value"]).groupby("seed"):
-        best = own.sort_values(["value", "y"], ascending=[smaller, True]).groupby("x").first()
-        if len(best) < 3:
-            return None
-        slopes.append(np.polyfit(np.log(best.index), np.log(best["y"]), 1)[0])
-    return interval(np.array(slopes)) if slopes else None
+    runs = table.assign(**np.log(places)).sort_values(["value", "y"], ascending=[smaller, True])
+    return slope(runs.dropna(subset=["value"]).groupby(["seed", "x"], as_index=False).first())
 
 
 def slope(table: pd.DataFrame) -> Interval | None:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.pages import PALETTE, clean, data, environment
+from minesweep.pages import PALETTE, clean, data, environment, thin
 from minesweep.tracking.embeddings import FOLDER, Examples, Snapshots
 from minesweep.tracking.journal import Row
 
@@ -94,7 +94,7 @@ def write_outdated(study: Path) -> list[Path]:
 def view(examples: Examples, steps: list[int], vectors: np.ndarray) -> View:
     """Points in three dimensions, a group a class."""
     if len(steps) > MOST_STEPS:
-        kept = np.unique(np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int))
+        kept = thin(len(steps), MOST_STEPS)
         steps, vectors = [steps[i] for i in kept], vectors[kept]
     places, told = in_three(vectors)
     names, groups = np.array(examples.names()), {}

@@ -71,38 +71,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     def parse(text: str) -> Any:
         _check_depth(text, path)
-        if (blocks := _blocks(text)) is not None:
-            return blocks
+        blocks = [block for block in _ENTRY.split(text) if block]
+        if blocks and all(_ENTRY.match(b) and len(b) <= BLOCK_LIMIT for b in blocks):
+            try:
+                return {key: value for block in blocks for key, value in _entry(block).items()}
+            except (yaml.YAMLError, AttributeError):
+                pass  # an entry that refers to another one, or no YAML: the whole will tell
         return yaml.load(text, Loader=_Loader)
 
     return _read(path, "YAML", parse, FILE_LIMIT)
 
 
-def _blocks(text: str) -> dict[str, Any] | None:
-    """A plain mapping, entry by entry; None where the whole has to be read at once.
-
-    The configurations of a study have most entries in common: each text is parsed once.
-    """
-    found: dict[str, Any] = {}
-    for block in _ENTRY.split(text):
-        if not block:
-            continue
-        if not _ENTRY.match(block) or len(block) > BLOCK_LIMIT:
-            return None
-        try:
-            entry = _block(block)
-        except yaml.YAMLError:
-            return None  # an entry that refers to another one, or no YAML: the whole will tell
-        if entry is None:
-            return None
-        found |= entry
-    return found or None
-
-
 @lru_cache(maxsize=BLOCKS)
-def _block(text: str) -> dict[str, Any] | None:
-    entry = yaml.load(text, Loader=_Loader)
-    return entry if isinstance(entry, dict) else None
+def _entry(text: str) -> Any:
+    """The configurations of a study have most entries in common: each text is parsed once."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def _read(path: Path, kind: str, parse: Callable[[str], Any], limit: int) -> dict[str, Any]:
@@ -126,19 +109,17 @@ def _check_depth(text: str, path: Path) -> None:
     marks = ("[", "{", "- ", "? ")
     if all(text.count(m) <= DEPTH_LIMIT for m in marks) and " " * DEPTH_LIMIT not in text:
         return
-    too_deep = UnreadableError(f"{path.name} is nested more than {DEPTH_LIMIT} levels deep")
     depth = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEPTH_LIMIT:
-                raise too_deep
-    except yaml.scanner.ScannerError as error:  # newer ones look ahead, and have a limit
+                raise yaml.YAMLError("nesting depth")
+    except yaml.YAMLError as error:  # newer ones look ahead, and have a limit of their own
         if "nesting depth" in str(error):
-            raise too_deep from None
+            told = f"{path.name} is nested more than {DEPTH_LIMIT} levels deep"
+            raise UnreadableError(told) from None
         raise
 
 
@@ -164,12 +145,11 @@ def read_tail(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Lines without their end; an empty one stands for a line beyond the limit."""
-    while line := file.readline(LINE_LIMIT):
-        whole = line.endswith(b"\n") or len(line) < LINE_LIMIT
-        yield line.rstrip(b"\r\n") if whole else b""
-        while not whole:
-            rest = file.readline(LINE_LIMIT)
-            whole = not rest or rest.endswith(b"\n")
+    whole = True
+    while part := file.readline(LINE_LIMIT):
+        begins, whole = whole, part.endswith(b"\n") or len(part) < LINE_LIMIT
+        if begins:
+            yield part.rstrip(b"\r\n") if whole else b""
 
 
 def _rows(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
@@ -177,11 +157,11 @@ def _rows(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], int]:
     skipped = 0
     for line in lines:
         try:
-            row = _decoder.decode(line.decode()) if line else None
-        except (ValueError, RecursionError):
-            row = None
-        step = row.get("step") if isinstance(row, dict) else None
-        if isinstance(row, dict) and type(step) is int and 0 <= step < 1 << 53:
+            row = _decoder.decode(line.decode())
+            step = row.get("step")
+        except (ValueError, RecursionError, AttributeError):
+            step = None
+        if type(step) is int and 0 <= step < 1 << 53:
             rows.append(row)
         else:
             skipped += 1

@@ -131,20 +131,13 @@ def wanted_baseline(
     Raises:
         UserError: A key means no column.
     """
-    if asked is None:
-        return default_baseline(arms)
     keys = list(arms[0].values)
-
-    def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {k if k in DERIVED else resolve_key(k, keys): v for k, v in values.items()}
-
     if isinstance(asked, Mapping):
-        return resolved(asked)
-    for values in asked:
-        # Of the further ones, a key may mean nothing in this study.
-        known = all(key in DERIVED or key in keys for key in values)
-        if known and any(_has(arm, resolved(values)) for arm in arms):
-            return resolved(values)
+        return {k if k in DERIVED else resolve_key(k, keys): v for k, v in asked.items()}
+    for values in asked or ():
+        # Of several, a key may mean nothing in this study.
+        if {*values} <= {*DERIVED, *keys} and any(_has(arm, values) for arm in arms):
+            return dict(values)
     return default_baseline(arms)
 
 
@@ -164,25 +157,24 @@ def find_baselines(
     Raises:
         UserError: No arm has these values.
     """
-    candidates = [arm for arm in arms if _has(arm, baseline)]
-    if not candidates:
+    if not any(_has(arm, baseline) for arm in arms):
         wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
         known = "; ".join(arm.label for arm in arms[:12])
         raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
-    own, found, fitting = {arm.label for arm in candidates}, {}, {}
-    for place, near in _by_values(candidates, within).items():
-        differing = [k for k in near[0].values if len({repr(c.values[k]) for c in near}) > 1]
-        matched = [key for key in differing if key not in baseline]
-        fitting[place] = matched, _by_values(near, matched)
-    for arm in arms:
-        matched, by_values = fitting.get(tuple(arm.values[key] for key in within), ([], {}))
-        fits = by_values.get(tuple(arm.values[key] for key in matched), [])
-        if arm.label not in own and len(fits) == 1:
-            found[arm.label] = fits[0].label
+    found: dict[str, str] = {}
+    for group in _by_values(arms, within).values():
+        candidates = {arm.label: arm for arm in group if _has(arm, baseline)}
+        held = {k: {repr(arm.values[k]) for arm in candidates.values()} for k in group[0].values}
+        matched = [key for key in held if len(held[key]) > 1 and key not in baseline]
+        fitting = _by_values(candidates.values(), matched)
+        for arm in group:
+            fits = fitting.get(tuple(arm.values[key] for key in matched), [])
+            if arm.label not in candidates and len(fits) == 1:
+                found[arm.label] = fits[0].label
     return found
 
 
-def _by_values(arms: Sequence[Arm], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Arm]]:
+def _by_values(arms: Iterable[Arm], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Arm]]:
     """The arms by their values of some keys."""
     found: dict[tuple[Any, ...], list[Arm]] = {}
     for arm in arms:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,8 @@ class Design:
         Returns:
             ``[n]``; more is better.
         """
-        found = []
-        for seed in self.seeds:
-            if seed not in arm or seed not in baseline:
-                break
-            found.append(self.sign * (arm[seed] - baseline[seed]))
-        return np.array(found, dtype=float)
+        both = takewhile(lambda seed: seed in arm and seed in baseline, self.seeds)
+        return np.array([self.sign * (arm[seed] - baseline[seed]) for seed in both], dtype=float)
 
 
 def read_design(folder: Path) -> Design | None:
@@ -106,19 +103,16 @@ def declared_settings(settings: Settings, design: Design, metrics: Sequence[str]
 
 
 def declared_answers(
-    runs: pd.DataFrame,
-    comparisons: pd.DataFrame,
-    design: Design,
-    notes: list[str],
-) -> dict[str, str]:
-    """The answer on the declared metric by arm; its numbers go to ``comparisons``.
+    runs: pd.DataFrame, comparisons: pd.DataFrame, design: Design, notes: list[str]
+) -> None:
+    """Puts the answers on the declared metric into ``comparisons``.
 
     Args:
         runs: One row a run, with ``arm``, ``seed`` and the metric; NaN of a run that failed,
             whose seed is used up.
         comparisons: Rows of the declared metric get the repeated interval, the number of seeds at
             the look that decided, and the columns ``level``, ``estimate`` (median unbiased),
-            ``fragile`` and ``p_anytime``.
+            ``fragile``, ``p_anytime`` and ``answer``.
         design: What the study declared.
         notes: Gets what a reader has to know.
     """
@@ -126,9 +120,8 @@ def declared_answers(
         str(arm): dict(zip(group["seed"], group[design.metric], strict=True))
         for arm, group in runs.groupby("arm")
     }
-    answers: dict[str, str] = {}
     decisions: dict[str, Decision] = {}
-    spreads: dict[str, float] = {}
+    needed: dict[str, int | None] = {}
     for index, row in comparisons[comparisons["measure"] == design.metric].iterrows():
         arm = str(row["arm"])
         d = design.differences(values[arm], values[str(row["baseline"])])
@@ -146,62 +139,48 @@ def declared_answers(
             "fragile": decision.fragile,
             "p_anytime": 1 / e_value(d),
             "without": "yes" if decision.fragile else "",
+            "answer": UNKNOWN if math.isnan(low) else decision.kind,
         }
         for column, value in numbers.items():
             comparisons.loc[index, column] = value
-        unknown = decision.kind == UNSURE and math.isnan(low)
-        answers[arm] = UNKNOWN if unknown else decision.kind
-        if answers[arm] == UNSURE and not decision.next_look:
-            spreads[arm] = float(np.nanstd(d, ddof=1))
-    _note(decisions, spreads, design, notes)
+        open_to_end = numbers["answer"] == UNSURE and not decision.next_look
+        if open_to_end and (care := design.rule.care) is not None:
+            needed[arm] = seeds_for(float(np.nanstd(d, ddof=1)), care, design.levels[-1])
+    _note(decisions, needed, design, notes)
     if extra := sorted({*runs.dropna(subset=[design.metric])["seed"]} - {*design.seeds}):
         notes.append(
             f"Seeds that were not declared count in no answer: {', '.join(map(str, extra))}. For "
             f"looks that nobody declared, differences.csv has p_anytime of {words(design.metric)}."
         )
-    return answers
 
 
 def _note(
     decisions: Mapping[str, Decision],
-    spreads: Mapping[str, float],
+    needed: Mapping[str, int | None],
     design: Design,
     notes: list[str],
 ) -> None:
-    """Tells what was declared, and what of the decisions no table shows.
-
-    ``spreads`` are the standard deviations of the differences of the arms that stay unsure.
-    """
-    u, care, looks = unit(design.metric), design.rule.care, ", ".join(map(str, design.looks))
-    points = f"{design.care:g}{u.points}" if care is not None else ""
-    compared = len(design.baselines)
-    of_all = f" and all {compared} comparisons" if compared > 1 else ""
+    """Tells what was declared, what no table shows of the decisions, and the seeds ``needed``."""
+    u, compared = unit(design.metric), len(design.baselines)
+    points = "" if design.care is None else f"{design.care:g}{u.points}"
     notes.append(
-        f"Looks at {looks} seeds were declared before the first trial. Intervals are repeated "
-        f"ones: all looks{of_all} together err in at most "
-        f"{design.alpha:.0%} of studies without a difference."
+        f"Looks at {', '.join(map(str, design.looks))} seeds were declared before the first trial. "
+        "Intervals are repeated ones: all looks"
+        + (f" and all {compared} comparisons" if compared > 1 else "")
+        + f" together err in at most {design.alpha:.0%} of studies without a difference."
         + (f" A difference matters from {points}." if points else "")
     )
-    if design.finished_before:
-        notes.append(
-            f"Warning: {design.finished_before} runs were finished before the looks were declared."
-        )
-    biased = [
-        f"{arm} {u.difference(design.sign * d.estimate)}"
-        for arm, d in decisions.items()
-        if abs(d.estimate - d.mean) * u.factor >= 0.005
-    ]
-    if biased:
-        notes.append(
-            "A mean after an early stop lies too far from 0. The median unbiased estimates are: "
-            f"{'; '.join(biased)}."
-        )
-    if fragile := [arm for arm, decision in decisions.items() if decision.fragile]:
-        notes.append(f"Warning: the answer changes if one seed is left out: {'; '.join(fragile)}.")
-    told = [
-        f"{arm} {count}"
-        for arm, spread in spreads.items()
-        if care is not None and (count := seeds_for(spread, care, design.levels[-1]))
-    ]
-    if told:
-        notes.append(f"Seeds for an interval of ± {points}: {'; '.join(told)}.")
+    if before := design.finished_before:
+        notes.append(f"Warning: {before} runs were finished before the looks were declared.")
+    listed = {
+        "A mean after an early stop lies too far from 0. The median unbiased estimates are": [
+            f"{arm} {u.difference(design.sign * d.estimate)}"
+            for arm, d in decisions.items()
+            if abs(d.estimate - d.mean) * u.factor >= 0.005
+        ],
+        "Warning: the answer changes if one seed is left out": [
+            arm for arm, decision in decisions.items() if decision.fragile
+        ],
+        f"Seeds for an interval of ± {points}": [f"{a} {n}" for a, n in needed.items() if n],
+    }
+    notes += [f"{told}: {'; '.join(arms)}." for told, arms in listed.items() if arms]

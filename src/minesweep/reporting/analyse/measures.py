@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import Arm, Comparison
+from minesweep.reporting.analyse.notes import noted
 from minesweep.statistics.tables import at_equal_budget
-from minesweep.tracking.reading import UnreadableError, number, read_json
+from minesweep.tracking.reading import number, read_json
 from minesweep.units import words
 
 FURTHER = ("train/accuracy_running",)
@@ -20,19 +22,15 @@ FURTHER = ("train/accuracy_running",)
 def read_step_seconds(folder: Path, arms: list[Arm], notes: list[str]) -> dict[str, float]:
     """Seconds per step by arm, from ``step_seconds.json``. Empty, with a note, unless every arm is
     there."""
-    if not (path := folder / "step_seconds.json").exists():
-        return {}
-    try:
-        given = read_json(path)
-    except UnreadableError as error:
-        notes.append(f"Equal seconds are left out: {error}.")
-        return {}
-    known = {str(key): x for key, v in given.items() if (x := number(v)) is not None and x > 0}
-    if missing := [arm.label for arm in arms if arm.label not in known]:
-        lacking = f"step_seconds.json lacks {'; '.join(missing[:8])}"
-        notes.append(f"Equal seconds are left out: {lacking}.")
-        return {}
-    return {arm.label: known[arm.label] for arm in arms}
+    path = folder / "step_seconds.json"
+    with noted(notes, "Equal seconds are left out"):
+        given = read_json(path).items() if path.exists() else ()
+        known = {str(key): x for key, v in given if (x := number(v)) is not None and x > 0}
+        missing = [arm.label for arm in arms if arm.label not in known]
+        if missing and path.exists():
+            raise UserError(f"{path.name} lacks {'; '.join(missing[:8])}")
+        return {} if missing else {arm.label: known[arm.label] for arm in arms}
+    return {}
 
 
 def make_measures(compared: Comparison) -> dict[str, str]:

@@ -11,6 +11,7 @@ from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import Arm, show, size_order
 from minesweep.statistics.samples import POWER, resolvable, two_groups
 from minesweep.statistics.tables import Choice
+from minesweep.tracking.reading import UnreadableError
 from minesweep.units import unit, words
 
 
@@ -19,7 +20,7 @@ def noted(notes: list[str], told: str, unless: bool = False) -> Iterator[None]:
     """Makes a note of what cannot be done; ``unless`` it has to be."""
     try:
         yield
-    except UserError as error:
+    except (UserError, UnreadableError) as error:
         if unless:
             raise
         notes.append(f"{told}: {error}.")

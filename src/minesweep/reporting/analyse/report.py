@@ -124,19 +124,16 @@ def analyse(
     measures = make_measures(compared)
     comparisons = pd.concat([compare(runs, m, baselines) for m in measures], ignore_index=True)
     main, smaller = settings.metric, settings.smaller_wins(settings.metric)
-    declared = {} if design is None else declared_answers(tried, comparisons, design, notes)
-    kinds = [
-        declared[row["arm"]]
-        if design is not None and row["measure"] == main
-        else fixed(row, settings.smaller_wins(row["measure"]))
-        for row in comparisons.to_dict("records")
-    ]
-    comparisons["answer"] = pd.Series(kinds, dtype=object)
+    if design is not None:
+        declared_answers(tried, comparisons, design, notes)
+    rows = comparisons.to_dict("records")
+    kinds = pd.Series([fixed(row, settings.smaller_wins(row["measure"])) for row in rows])
+    comparisons["answer"] = comparisons.get("answer", kinds).fillna(kinds).astype(object)
     of_main = comparisons[comparisons["measure"] == main]
     least = math.nan if design is None or design.rule.care is None else design.rule.care
     fields = ["arm", "baseline", "answer", "difference", "low", "high", "n"]
-    rows_of_main = of_main[fields].assign(least=least).itertuples(index=False, name=None)
-    answers = [Answer(*row) for row in rows_of_main]
+    found = of_main[fields].assign(least=least).itertuples(index=False, name=None)
+    answers = [Answer(*row) for row in found]
     table = _table(compared, list(measures), comparisons)
     # Seeds of a declared design are unequal on purpose.
     notes += of_seeds(runs, arms, main, complete=design is None)

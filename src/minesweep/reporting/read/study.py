@@ -95,31 +95,8 @@ class Study:
         return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
-class Curves:
-    """What a run's journal holds, in a tenth of the memory of its rows.
-
-    Step, metric and value of each scalar, and the histograms by metric and step.
-    """
-
-    def __init__(self) -> None:
-        self.steps, self.values = array("q"), array("d")
-        self.metrics: list[str] = []
-        self.histograms: dict[str, dict[int, Histogram]] = defaultdict(dict)
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        for row in rows:
-            step = row.pop("step")
-            for name, value in row.items():
-                if (x := number(value)) is not None:
-                    self.steps.append(step)
-                    self.metrics.append(sys.intern(name))
-                    self.values.append(x)
-                elif isinstance(value, dict) and (histogram := _histogram(value)):
-                    self.histograms[sys.intern(name)][step] = histogram
-
-
 class _Run:
-    """A run's configuration, and what else was read of it.
+    """A run's configuration, and what its journal holds in a tenth of the memory of its rows.
 
     Raises:
         UnreadableError: The configuration lacks the seed, the miner or the batch size.
@@ -129,11 +106,14 @@ class _Run:
         self.name, self.config, self.status = path.name, config, status
         self.flat = flatten(config, path / "config.yaml")
         self.summary: dict[str, float] = {}
-        self.curves = Curves()
+        # Step, metric and value of each scalar; the histograms by metric and step.
+        self.steps, self.values = array("q"), array("d")
+        self.metrics: list[str] = []
+        self.histograms: dict[str, dict[int, Histogram]] = defaultdict(dict)
         n, seed = self.flat.get("trainer.batch_size"), self.flat.get("seed")
         if type(n) is not int or type(seed) is not int or not self.chooses("miner"):
             raise UnreadableError("config.yaml lacks seed, miner._target_ or trainer.batch_size")
-        miner = self.choice("miner")
+        miner = choice(config, "miner")
         k, ratio = self.flat.get("miner.k"), self.flat.get("miner.ratio")
         if str(self.flat.get("objective._target_")).startswith(PIXELS):
             # n counts images and k pixels, of which there are more: a share stays what it is.
@@ -145,20 +125,29 @@ class _Run:
             selected = chosen_k(n, k if number(k) is not None else None, ratio)
         self.derived = {"seed": seed, "miner": miner, "n": n, "k": selected}
 
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keeps rows of the journal."""
+        for row in rows:
+            step = row.pop("step")
+            for name, value in row.items():
+                if (x := number(value)) is not None:
+                    self.steps.append(step)
+                    self.metrics.append(sys.intern(name))
+                    self.values.append(x)
+                elif isinstance(value, dict) and (histogram := _histogram(value)):
+                    self.histograms[sys.intern(name)][step] = histogram
+
     def chooses(self, group: str) -> bool:
         """Whether something with a ``_target_`` was chosen in the group."""
         node = self.config.get(group)
         return isinstance(node, dict) and isinstance(node.get("_target_"), str)
-
-    def choice(self, group: str) -> str:
-        return choice(self.config, group)
 
     def value(self, column: str) -> Any:
         """The value in a column of the table: of a group, what was chosen in it."""
         if column in self.derived:
             return self.derived[column]
         if column not in self.flat and self.chooses(column):
-            return self.choice(column)
+            return choice(self.config, column)
         value = self.flat.get(column)
         return "equal cost" if column == EQUAL_COST and value is not None else value
 
@@ -257,7 +246,7 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
     run.summary = {str(key): x for key, v in summary.items() if (x := number(v)) is not None}
     try:
         rows, skipped = files.read_journal(path / "journal.jsonl")
-        run.curves.add(rows)
+        run.add(rows)
         if skipped:
             amiss("damaged journal", f"{skipped} lines skipped; its summary still counts")
     except UnreadableError as error:
@@ -339,34 +328,30 @@ def _columns(found: list[_Run]) -> dict[str, list[Any]]:
 def _choices(found: list[_Run], group: str) -> list[Any]:
     """Each run's choice in a group, by its short name where that tells the choices apart."""
     full = [f"{r.flat[f'{group}._target_']} {r.flat.get(f'{group}.name', '')}" for r in found]
-    short = [run.choice(group) for run in found]
+    short = [choice(run.config, group) for run in found]
     return short if len(set(short)) == len(set(full)) else full
 
 
 def _told_by_choice(found: list[_Run], group: str, column: list[Any]) -> bool:
     """Whether a key differs only because some choices of its group do not have it."""
-    if len({value for value in column if value is not None}) > 1:
-        return False
-    by_target = defaultdict(set)
-    for run, value in zip(found, column, strict=True):
-        by_target[run.flat.get(f"{group}._target_")].add(value)
-    return all(len(held) == 1 for held in by_target.values())
+    targets = [run.flat.get(f"{group}._target_") for run in found]
+    held = {*zip(targets, column, strict=True)}
+    return len({*column} - {None}) <= 1 and len(held) == len({*targets})
 
 
 def _curves(found: list[_Run]) -> tuple[pd.DataFrame, Histograms]:
-    parts = [run.curves for run in found]
-    runs = np.repeat(np.arange(len(found)), [len(part.values) for part in parts])
-    metrics = [name for part in parts for name in part.metrics]
+    runs = np.repeat(np.arange(len(found)), [len(run.values) for run in found])
+    metrics = [name for run in found for name in run.metrics]
     names = pd.Index([run.name for run in found], dtype=object)
     columns = {
         "run": pd.Categorical.from_codes(runs, names),
-        "step": np.array([step for part in parts for step in part.steps], dtype=np.int64),
+        "step": np.array([step for run in found for step in run.steps], dtype=np.int64),
         "metric": pd.Categorical(metrics, categories=list(dict.fromkeys(metrics))),
-        "value": np.array([x for part in parts for x in part.values], dtype=float),
+        "value": np.array([x for run in found for x in run.values], dtype=float),
     }
     # A row that was written twice counts once, the last one wins.
     once = pd.DataFrame(columns).drop_duplicates(["run", "metric", "step"], keep="last")
-    return once.reset_index(drop=True), {run.name: run.curves.histograms for run in found}
+    return once.reset_index(drop=True), {run.name: run.histograms for run in found}
 
 
 def _histogram(value: dict[str, Any]) -> Histogram | None:

@@ -11,13 +11,13 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from minesweep.pages import clean
+from minesweep.pages import clean, thin
 from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff
 from minesweep.reporting.show import charts, losses
 from minesweep.reporting.show.charts import DASHED, DOTTED, GREY, HUES, SOLID, Figure, short
-from minesweep.reporting.show.tables import some_runs, thin
+from minesweep.reporting.show.tables import some_runs
 from minesweep.units import unit, words
 
 MOST_ARMS, MOST_POINTS, MOST_DIFFERENCES = 12, 120, 40

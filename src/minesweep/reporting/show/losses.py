@@ -8,12 +8,11 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from minesweep.pages import clean
+from minesweep.pages import clean, thin
 from minesweep.reporting.analyse.arms import CONTROLS
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.show import charts
 from minesweep.reporting.show.charts import HUES, Figure, short
-from minesweep.reporting.show.tables import thin
 
 SCORED, SELECTED = "train/loss_batch_histogram", "train/loss_selected_histogram"
 MOST_STEPS, MOST_ON_PAPER = 40, 4

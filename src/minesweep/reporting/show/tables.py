@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from minesweep.pages import clean
+from minesweep.pages import clean, thin
 from minesweep.reporting.analyse.arms import short_names, show
 from minesweep.reporting.analyse.report import Report
 from minesweep.units import DASH, probability, unit, words
@@ -118,11 +117,6 @@ def differences(report: Report) -> Table:
         ("answer", map(_marked, rows["answer"], rows["without"])),
     ]
     return _table("Paired differences on the same seeds", columns)
-
-
-def thin(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` positions, evenly, both ends kept."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
 
 
 def some_runs(report: Report) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from minesweep import __version__
 from minesweep.errors import UserError
 from minesweep.files import write_atomically
-from minesweep.pages import clean, data, environment
+from minesweep.pages import data, environment
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.show import tables
 from minesweep.reporting.show.charts import png
@@ -137,19 +137,8 @@ def render(report: Report, figures: list[Figure]) -> str:
     specs = {f.id: {"chart": sized[f.id].to_dict(), "axes": f.axes} for f in figures}
     template = environment(Path(__file__).parent).get_template("page.html.j2")
     return template.render(
-        name=clean(report.study.name),
-        headline=clean(report.headline),
-        advice=clean(report.advice),
-        overview=report.overview,
-        means=tables.means(report),
-        legend=tables.legend(report),
-        differences=None if report.comparisons.empty else tables.differences(report),
-        trials=tables.trials(report),
-        runs=len(report.runs),
-        most=tables.MOST_ROWS,
-        problems=tables.problems(report),
-        provenance=tables.provenance(report),
-        notes=[clean(note) for note in report.notes],
+        report=report,
+        tables=tables,
         sections=sections,
         figures=data(specs),
         vega=vega() if figures else "",
