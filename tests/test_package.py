@@ -19,7 +19,7 @@ from conftest import ROOT
 from minesweep.cli import COMMANDS, main
 from minesweep.config.compose import compose
 from minesweep.config.equal_cost import with_equal_cost
-from minesweep.config.places import command
+from minesweep.config.places import command, from_here
 from minesweep.dashboard.index import write_index
 from minesweep.errors import UserError
 from minesweep.sweeps.spec import read
@@ -135,6 +135,15 @@ def test_commands_are_spelled_as_they_are_started(
     assert read("nk").started() == ["python", "src/train.py"]
     monkeypatch.chdir(tmp_path)
     assert command("sweep") == "minesweep sweep"
+
+
+def test_a_command_names_a_folder_from_where_it_is_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert from_here(tmp_path / "my conf" / "..") == "."
+    assert from_here(tmp_path / "a" / "conf") == from_here("a/conf") == str(Path("a") / "conf")
+    assert from_here(ROOT / "tests") == str(ROOT / "tests")
     assert read("nk").started() == ["minesweep", "train"]
     costs = ["dataset=digits", "trainer.equal_cost=auto"]
     with pytest.raises(UserError, match="minesweep sweep FILE --check measures the arms"):

@@ -42,6 +42,12 @@ def command(entry: str) -> str:
     return f"python {place}" if place.resolve() == ENTRIES / place.name else f"minesweep {entry}"
 
 
+def from_here(place: Path | str) -> str:
+    """A path as a person in the working directory types it; whole where it lies elsewhere."""
+    path, here = Path(place).resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def env_folder(variable: str, default: str) -> str:
     """The folder that an environment variable names; ``default`` where it is unset or empty."""
     return os.path.expanduser(os.environ.get(variable, "").strip() or default)

@@ -30,7 +30,7 @@ from minesweep.config.compose import explain
 from minesweep.config.equal_cost import CostUnknown, wants_equal_cost, with_equal_cost
 from minesweep.config.identity import Config, plain, run_folder
 from minesweep.config.overrides import is_group, kinds_of_text, names_as_text, number_key, parse
-from minesweep.config.places import own_folders
+from minesweep.config.places import from_here, own_folders
 from minesweep.config.schema import schema
 from minesweep.errors import UserError
 from minesweep.lease import STALE_SECONDS, Holder
@@ -219,7 +219,7 @@ class Planner:
         """The words that train a trial by itself: a program and overrides, but for the seed."""
         own = {"study", "seed", "trainer.progress", "trainer.stale_after", "trainer.threads"}
         words = [word for word in trial.overrides if parse(word).key_or_group not in own]
-        own_folder = ["--config-dir", self._folders[0]] if self._folders else []
+        own_folder = ["--config-dir", from_here(self._folders[0])] if self._folders else []
         return [*self._sweep.started(), *own_folder, *words]
 
     def _plan(self, trial: Sequence[str]) -> Trial:
