@@ -15,8 +15,7 @@ from reporting_fixtures import NOISE, SEEDS, config, ohem_study, write_run
 from scipy import stats
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.answer import Answer, fixed, headline
-from minesweep.reporting.analyse.arms import Arm
+from minesweep.reporting.analyse.answer import fixed, headline
 from minesweep.reporting.analyse.report import analyse
 from minesweep.reporting.read.study import read_study
 from minesweep.reporting.show.write import keep, markdown
@@ -28,7 +27,7 @@ from minesweep.units import lower_is_better
 
 def test_does_it_help(tmp_path: Path) -> None:
     result = analyse(ohem_study(tmp_path / "help", {128: 0.014, 384: -0.006, 768: 0.0}))
-    assert [arm.label for arm in result.arms][:2] == ["all k=1024", "random_k k=128"]
+    assert list(result.arms.index)[:2] == ["all k=1024", "random_k k=128"]
     assert result.baselines == {f"ohem k={k}": f"random_k k={k}" for k in (128, 384, 768)}
     row = result.table.loc["ohem k=128"]
     differences = 0.014 + 0.1 * NOISE[1, :5]
@@ -116,7 +115,7 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
         "budget: samples/backward\n"
     )
     result = analyse(tmp_path)
-    assert {a.label: a.values["optimizer.lr"] for a in result.arms} == {
+    assert result.arms["optimizer.lr"].to_dict() == {
         "random_k": 0.01,
         "ohem": 0.1,
     }
@@ -183,11 +182,11 @@ def test_only_the_seed_is_averaged_over(tmp_path: Path) -> None:
         tree = config(seed=seed, logger__every=10 + seed, dataset__split_seed=seed)
         write_run(tmp_path, tree, 0.9 + 0.01 * seed)
     result = analyse(tmp_path)
-    assert [arm.label for arm in result.arms] == ["all runs"]
+    assert list(result.arms.index) == ["all runs"]
     assert result.table["seeds"].tolist() == [3]
     assert result.headline.startswith("Nothing is compared: there is one arm")
     write_run(tmp_path, config(seed=5, dataset__split_seed=5, model__hidden=[512]), 0.5)
-    assert [a.label for a in analyse(tmp_path).arms] == [
+    assert list(analyse(tmp_path).arms.index) == [
         "hidden=[1024]",
         "hidden=[512]",
     ]
@@ -294,7 +293,7 @@ def test_arms_that_differ_in_the_seventh_digit_are_two(tmp_path: Path) -> None:
         for lr in (0.1234567, 0.1234568):
             write_run(tmp_path, config(seed=seed, optimizer__lr=lr), 0.9)
     result = analyse(tmp_path)
-    assert [arm.label for arm in result.arms] == ["lr=0.1234567", "lr=0.1234568"]
+    assert list(result.arms.index) == ["lr=0.1234567", "lr=0.1234568"]
     assert result.table["seeds"].tolist() == [2, 2]
 
 
@@ -308,7 +307,7 @@ def test_failed_seeds_and_unequal_grids_of_a_chosen_rate_are_told(tmp_path: Path
         write_run(tmp_path, config("random_k", 512, 128, seed, optimizer__lr=0.01), 0.9)
     (tmp_path / "report.yaml").write_text("best_by: optimizer.lr\nbaseline: {miner: random_k}\n")
     result = analyse(tmp_path)
-    assert {a.label: a.values["optimizer.lr"] for a in result.arms} == {
+    assert result.arms["optimizer.lr"].to_dict() == {
         "random_k": 0.01,
         "ohem": 0.01,
     }
@@ -352,17 +351,17 @@ def test_seeds_without_a_result_are_not_counted(tmp_path: Path) -> None:
 )
 def test_a_headline_has_at_most_25_words(kinds: list[str], words: int, scored: float) -> None:
     label = " ".join(f"key{i}=value" for i in range(words))
-    arms = [Arm(f"ohem {label} {i}", {"miner": "ohem"}) for i in range(len(kinds))]
-    arms.append(Arm(f"random_k {label}", {"miner": "random_k"}))
+    names = [*(f"ohem {label} {i}" for i in range(len(kinds))), f"random_k {label}"]
+    arms = pd.DataFrame({"miner": [name.split()[0] for name in names]}, index=names)
     ends = {"helps": (1, 3), "costs": (-3, -1), "not sure": (1, 3), "none": (-1, 3)}
-    answers = []
-    for arm, kind in zip(arms, kinds, strict=False):
+    rows = []
+    for arm, kind in zip(names, kinds, strict=False):
         low, high = ends[kind]
-        row = {"arm": arm.label, "baseline": arms[-1].label, "n": 5, "low": low, "high": high}
+        row = {"arm": arm, "baseline": names[-1], "n": 5, "low": low, "high": high}
         row |= {"difference": (low + high) / 2, "p_holm": 0.2 if kind == "not sure" else 0.01}
-        p = row.pop("p_holm")
-        answers.append(Answer(**row, kind=fixed(row | {"p_holm": p})))
-    prices = {arm.label: {"scored": scored, "backpropagated": 1.0} for arm in arms}
+        rows.append({**row, "answer": fixed(row), "least": math.nan})
+    answers = pd.DataFrame(rows)
+    prices = pd.DataFrame({"scored": scored, "backpropagated": 1.0}, index=names)
     text = headline(answers, arms, "test/accuracy", prices)
     assert len(text.split()) <= 25
     if "helps" in kinds and words < 5:

@@ -230,7 +230,7 @@ def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (study / "report" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     result = analyse(study)
-    assert [row["arm"] for row in rows] == [arm.label for arm in result.arms]
+    assert [row["arm"] for row in rows] == list(result.arms.index)
     assert float(rows[0]["test/accuracy mean"]) == result.table["test/accuracy mean"].iloc[0]
     with (study / "report" / "runs.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 10

@@ -105,8 +105,8 @@ def test_an_answered_arm_gets_no_more_seeds(
     assert f"spent {count} trials" in printed
     assert "round to 5 seeds: 15 trials; 0 of 2 comparisons are answered" in printed
     assert f"random_k {len(held['random_k'])}" in printed
-    answers = analyse(runs / "tried").answers
-    assert {a.arm: (a.kind, a.n) for a in answers} == wanted
+    answers = analyse(runs / "tried").answers.itertuples()
+    assert {a.arm: (a.answer, a.n) for a in answers} == wanted
 
 
 def test_what_was_declared_holds(
@@ -206,8 +206,8 @@ def test_a_seed_that_fails_is_used_up_and_told(
         assert "stopped" not in capsys.readouterr().out
     assert seeds_by_miner(runs) == {"all": [0, 1, 2, 3, 4], "ohem": [0, 1, 2, 3]}
     # The look at five seeds was taken, with four differences.
-    (answer,) = analyse(runs / "tried").answers
-    assert (answer.kind, answer.n) == (HELPS, 4)
+    (answer,) = analyse(runs / "tried").answers.itertuples()
+    assert (answer.answer, answer.n) == (HELPS, 4)
 
 
 def test_a_mean_after_an_early_stop_has_an_estimate_beside_it(
@@ -217,8 +217,8 @@ def test_a_mean_after_an_early_stop_has_an_estimate_beside_it(
 
     sweep(write_sweep(tmp_path, OHEM), task=partial(learn, scatter=0.008), until_sure=True)
     report = analyse(runs / "tried")
-    (answer,) = report.answers
-    assert (answer.kind, answer.n) == (HELPS, 8)
+    (answer,) = report.answers.itertuples()
+    assert (answer.answer, answer.n) == (HELPS, 8)
     d = [accuracy("ohem", s, 0.008) - accuracy("all", s, 0.008) for s in range(8)]
     assert answer.difference == pytest.approx(np.mean(d))
     row = report.comparisons.query("measure == 'test/accuracy'").iloc[0]

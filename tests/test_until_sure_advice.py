@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 
-from minesweep.reporting.analyse.answer import Answer, advise
-from minesweep.reporting.analyse.arms import Arm, wanted_baseline
+from minesweep.reporting.analyse.answer import advise
+from minesweep.reporting.analyse.arms import wanted_baseline
 from minesweep.statistics.sequential import COSTS, HELPS, UNSURE
 
 COST = "trainer.equal_cost"
 
 
-def arm(label: str, cost: bool = True, **values: object) -> Arm:
-    return Arm(label, {"miner": label.split()[0], COST: "equal cost" if cost else None, **values})
+def arms(*costs: str | None) -> pd.DataFrame:
+    names = ["all", "random_k", "ohem", "smooth"][: len(costs)]
+    return pd.DataFrame({"miner": names, COST: costs}, index=names, dtype=object)
 
 
-ARMS = [arm("all", cost=False), arm("random_k"), arm("ohem"), arm("smooth")]
-MEANS = {"all": 0.90, "random_k": 0.93, "ohem": 0.95, "smooth": 0.97}
+ARMS = arms(None, "equal cost", "equal cost", "equal cost")
+MEANS = pd.Series({"all": 0.90, "random_k": 0.93, "ohem": 0.95, "smooth": 0.97})
 
 
-def answers(**kinds: str) -> list[Answer]:
-    return [Answer(name, "all", kind, 0.1, 0.0, 0.2, 5) for name, kind in kinds.items()]
+def answers(**kinds: str) -> pd.DataFrame:
+    return pd.DataFrame({"arm": kinds.keys(), "baseline": "all", "answer": kinds.values()})
 
 
 @pytest.mark.parametrize(
@@ -43,12 +45,12 @@ def test_a_miner_has_to_beat_every_control(kinds: dict[str, str], told: str) -> 
 
 
 def test_a_miner_that_helps_but_loses_to_a_control_is_not_used() -> None:
-    means = {**MEANS, "random_k": 0.96}
+    means = pd.Series({**MEANS, "random_k": 0.96})
     assert advise(answers(ohem=HELPS), ARMS, means, False, {}).startswith("Use none: random_k")
 
 
 def test_a_loss_is_to_be_small_and_the_command_is_told() -> None:
-    means = {"all": 0.5, "random_k": 0.4, "ohem": 0.3, "smooth": math.nan}
+    means = pd.Series({"all": 0.5, "random_k": 0.4, "ohem": 0.3, "smooth": math.nan})
     told = advise(
         answers(ohem=HELPS), ARMS, means, True, {"ohem": "python src/train.py miner=ohem"}
     )
@@ -56,8 +58,7 @@ def test_a_loss_is_to_be_small_and_the_command_is_told() -> None:
 
 
 def test_without_equal_cost_nothing_is_advised() -> None:
-    arms = [arm("all", cost=False), arm("ohem", cost=False)]
-    assert advise(answers(ohem=HELPS), arms, MEANS, False, {}) == ""
+    assert advise(answers(ohem=HELPS), arms(None, None, None), MEANS, False, {}) == ""
 
 
 def test_of_several_baselines_the_first_that_the_study_has() -> None:

@@ -119,7 +119,7 @@ def study_report(entity: str, project: str, report: Report) -> reports.Report:
         filters=[ws.Config("study") == study],
         groupby=["Group"],
     )
-    keys = [*report.arms[0].values, "seed"]
+    keys = [*report.arms, "seed"]
     panels = [_parallel(keys, report.settings.metric)]
     panels += [_lines(words(metric), re.escape(metric)) for metric in curve_metrics(report)]
     for view in report.views:

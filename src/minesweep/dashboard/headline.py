@@ -78,10 +78,11 @@ def _kept(run: Path) -> dict[str, Any]:
 def summary(report: Report) -> dict[str, Any]:
     """What the run's summary gets: the headline, the advice, each answer with its interval."""
     u = unit(report.settings.metric)
+    rows: list[Any] = list(report.answers.itertuples())
     answers = {
-        f"answer/{a.arm}": f"{a.kind}: {u.interval(a.difference, a.low, a.high)} over "
+        f"answer/{a.arm}": f"{a.answer}: {u.interval(a.difference, a.low, a.high)} over "
         f"{a.baseline}, {a.n} seed{'s' if a.n != 1 else ''}"
-        for a in report.answers
+        for a in rows
     }
     said = {"headline": report.headline, "metric": report.settings.metric, **answers}
     return said | ({"advice": report.advice} if report.advice else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,19 +22,6 @@ AT_EQUAL_COST = "at equal cost"
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Runs that differ in the seed alone.
-
-    Attributes:
-        label: Short and unique in the study, such as ``ohem n=512 k=384``.
-        values: The value of each column of the study's ``keys``.
-    """
-
-    label: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """What is compared with what.
 
@@ -41,7 +29,8 @@ class Comparison:
         study: What was read.
         settings: What was asked.
         runs: The runs that count, with their ``arm`` and the measures.
-        arms: In reading order.
+        arms: One row an arm, the runs that differ in the seed alone, in reading order: its value
+            of each column of the study's ``keys``, by a short label, ``ohem n=512 k=384``.
         baselines: The baseline's label by the arm's label.
         step_seconds: Seconds per step by arm, from a quiet benchmark; empty where none is known.
         notes: What a reader has to know, one sentence each.
@@ -50,13 +39,13 @@ class Comparison:
     study: Study
     settings: Settings
     runs: pd.DataFrame
-    arms: list[Arm]
+    arms: pd.DataFrame
     baselines: dict[str, str]
     step_seconds: dict[str, float]
     notes: list[str]
 
 
-def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Series]:
+def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.DataFrame, pd.Series]:
     """Groups runs by all of ``keys``.
 
     Returns:
@@ -66,17 +55,19 @@ def make_arms(runs: pd.DataFrame, keys: Sequence[str]) -> tuple[list[Arm], pd.Se
     settings = [tuple(row) for row in runs[list(keys)].to_numpy(dtype=object).tolist()]
     order = sorted(dict.fromkeys(settings), key=lambda row: _order(keys, row))
     labels = dict(zip(order, _labels(keys, order), strict=True))
-    arms = [Arm(labels[row], dict(zip(keys, row, strict=True))) for row in order]
+    columns = dict(zip(keys, zip(*order, strict=True), strict=True))
+    arms = pd.DataFrame(columns, index=pd.Index(labels.values(), name="arm"), dtype=object)
     return arms, pd.Series([labels[row] for row in settings], index=runs.index, dtype=object)
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
+def short_names(keys: Iterable[Any]) -> dict[str, str]:
     """``optimizer.lr`` as ``lr`` where no other key ends alike."""
-    leaves = [key.rsplit(".", 1)[-1] for key in keys]
-    return {k: leaf if leaves.count(leaf) == 1 else k for k, leaf in zip(keys, leaves, strict=True)}
+    leaves = {key: key.rsplit(".", 1)[-1] for key in keys}
+    counts = Counter(leaves.values())
+    return {key: leaf if counts[leaf] == 1 else key for key, leaf in leaves.items()}
 
 
-def resolve_key(name: str, keys: Iterable[str]) -> str:
+def resolve_key(name: str, keys: Iterable[Any]) -> str:
     """The column that ``name`` means: in full, or its last word.
 
     Raises:
@@ -101,26 +92,44 @@ def show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def default_baseline(arms: Sequence[Arm]) -> dict[str, Any] | None:
+def shown_values(column: Iterable[Any]) -> list[str]:
+    """The different values as shown, numbers by size, then words."""
+    return list(dict.fromkeys(map(show, sorted(column, key=size_order))))
+
+
+def having(arms: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    """The arms that have these values, by keys in full, or values that are shown alike."""
+    for key, wanted in values.items():
+        held = arms[key] if key in arms else [None] * len(arms)
+        arms = arms.loc[[x == wanted or show(x) == show(wanted) for x in held]]
+    return arms
+
+
+def controls(arms: pd.DataFrame) -> set[str]:
+    """The arms whose miner does not look for hard examples."""
+    return {*arms.index[arms["miner"].isin(CONTROLS)]} if "miner" in arms else set()
+
+
+def default_baseline(arms: pd.DataFrame) -> dict[str, Any] | None:
     """The baseline where nobody names one: the first of these that fits, else None.
 
     1. the miner ``random_k``, 2. the miner ``all``, each only beside other miners;
     3. where some arms learn from all they score (k = n) and others do not: the smallest such n.
     """
-    miners = {arm.values.get("miner") for arm in arms}
+    rows: list[dict[Any, Any]] = arms.to_dict("records")
+    miners = {row.get("miner") for row in rows}
     for control in ("random_k", "all"):
         if control in miners and len(miners) > 1:
             return {"miner": control}
-    held = [arm for arm in arms if arm.values.get("k")]
-    whole = [arm for arm in held if "n" not in arm.values or arm.values["k"] == arm.values["n"]]
-    if whole and len(whole) < len(arms):
-        smallest = min(whole, key=lambda arm: arm.values.get("n", 0))
-        return {key: smallest.values[key] for key in ("n", "k") if key in smallest.values}
+    whole = [row for row in rows if row.get("k") and row["k"] == row.get("n", row["k"])]
+    if whole and len(whole) < len(rows):
+        smallest = min(whole, key=lambda row: row.get("n", 0))
+        return {key: smallest[key] for key in ("n", "k") if key in smallest}
     return None
 
 
 def wanted_baseline(
-    arms: Sequence[Arm], asked: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+    arms: pd.DataFrame, asked: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 ) -> dict[str, Any] | None:
     """The values of the baseline, by keys in full.
 
@@ -131,18 +140,17 @@ def wanted_baseline(
     Raises:
         UserError: A key means no column.
     """
-    keys = list(arms[0].values)
     if isinstance(asked, Mapping):
-        return {k if k in DERIVED else resolve_key(k, keys): v for k, v in asked.items()}
+        return {k if k in DERIVED else resolve_key(k, arms): v for k, v in asked.items()}
     for values in asked or ():
         # Of several, a key may mean nothing in this study.
-        if {*values} <= {*DERIVED, *keys} and any(_has(arm, values) for arm in arms):
+        if {*values} <= {*DERIVED, *arms} and len(having(arms, values)):
             return dict(values)
     return default_baseline(arms)
 
 
 def find_baselines(
-    arms: Sequence[Arm], baseline: Mapping[str, Any], within: Sequence[str] = ()
+    arms: pd.DataFrame, baseline: Mapping[str, Any], within: Sequence[str] = ()
 ) -> dict[str, str]:
     """The baseline of each arm.
 
@@ -157,34 +165,25 @@ def find_baselines(
     Raises:
         UserError: No arm has these values.
     """
-    if not any(_has(arm, baseline) for arm in arms):
+    if having(arms, baseline).empty:
         wanted = ", ".join(f"{key}={show(value)}" for key, value in baseline.items())
-        known = "; ".join(arm.label for arm in arms[:12])
-        raise UserError(f"baseline {wanted}: no such arm. Arms: {known}")
+        raise UserError(f"baseline {wanted}: no such arm. Arms: {'; '.join(arms.index[:12])}")
     found: dict[str, str] = {}
-    for group in _by_values(arms, within).values():
-        candidates = {arm.label: arm for arm in group if _has(arm, baseline)}
-        held = {k: {repr(arm.values[k]) for arm in candidates.values()} for k in group[0].values}
-        matched = [key for key in held if len(held[key]) > 1 and key not in baseline]
-        fitting = _by_values(candidates.values(), matched)
-        for arm in group:
-            fits = fitting.get(tuple(arm.values[key] for key in matched), [])
-            if arm.label not in candidates and len(fits) == 1:
-                found[arm.label] = fits[0].label
+    grouped = arms.groupby(list(within), sort=False, dropna=False) if within else [("", arms)]
+    for _, group in grouped:
+        candidates = having(group, baseline)
+        held = candidates.map(repr).nunique()
+        matched = [key for key in held.index[held > 1] if key not in baseline]
+        others = group.drop(candidates.index)
+        pairs = agreeing(others.reset_index(), candidates.reset_index(), matched)
+        once = pairs.drop_duplicates("arm_x", keep=False)
+        found |= dict(zip(once["arm_x"], once["arm_y"], strict=True))
     return found
 
 
-def _by_values(arms: Iterable[Arm], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Arm]]:
-    """The arms by their values of some keys."""
-    found: dict[tuple[Any, ...], list[Arm]] = {}
-    for arm in arms:
-        found.setdefault(tuple(arm.values[key] for key in keys), []).append(arm)
-    return found
-
-
-def _has(arm: Arm, values: Mapping[str, Any]) -> bool:
-    pairs = [(arm.values.get(key), value) for key, value in values.items()]
-    return all(held == wanted or show(held) == show(wanted) for held, wanted in pairs)
+def agreeing(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The pairs of rows that agree in ``keys``; without keys, all pairs."""
+    return left.merge(right, on=list(keys)) if keys else left.merge(right, how="cross")
 
 
 def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[str]:

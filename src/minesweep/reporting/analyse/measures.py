@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.arms import Arm, Comparison
+from minesweep.reporting.analyse.arms import Comparison
 from minesweep.reporting.analyse.notes import noted
 from minesweep.statistics.tables import at_equal_budget
 from minesweep.tracking.reading import number, read_json
@@ -19,17 +20,17 @@ FURTHER = ("train/accuracy_running",)
 (the running training accuracy is the metric of the OHEM study that the nk sweep repeats)."""
 
 
-def read_step_seconds(folder: Path, arms: list[Arm], notes: list[str]) -> dict[str, float]:
+def read_step_seconds(folder: Path, arms: Iterable[str], notes: list[str]) -> dict[str, float]:
     """Seconds per step by arm, from ``step_seconds.json``. Empty, with a note, unless every arm is
     there."""
     path = folder / "step_seconds.json"
     with noted(notes, "Equal seconds are left out"):
         given = read_json(path).items() if path.exists() else ()
         known = {str(key): x for key, v in given if (x := number(v)) is not None and x > 0}
-        missing = [arm.label for arm in arms if arm.label not in known]
+        missing = [arm for arm in arms if arm not in known]
         if missing and path.exists():
             raise UserError(f"{path.name} lacks {'; '.join(missing[:8])}")
-        return {} if missing else {arm.label: known[arm.label] for arm in arms}
+        return {} if missing else {arm: known[arm] for arm in arms}
     return {}
 
 

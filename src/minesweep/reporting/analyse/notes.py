@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pandas as pd
 
 from minesweep.errors import UserError
-from minesweep.reporting.analyse.arms import Arm, show, size_order
+from minesweep.reporting.analyse.arms import show, shown_values
 from minesweep.statistics.samples import POWER, resolvable, two_groups
 from minesweep.statistics.tables import Choice
 from minesweep.tracking.reading import UnreadableError
@@ -31,10 +31,10 @@ def of_choices(choices: list[Choice], validation: str) -> list[str]:
     if not choices:
         return []
     key = choices[0].key
-    tried = sorted({value for choice in choices for value in choice.tried}, key=size_order)
+    tried = shown_values(value for choice in choices for value in choice.tried)
     notes = [
         f"{key} was chosen for each arm on {words(validation)} among "
-        f"{', '.join(map(show, tried))}; only the runs of the chosen value are in the table."
+        f"{', '.join(tried)}; only the runs of the chosen value are in the table."
     ]
     counts = {c.arm: len({*c.tried, *c.lost}) for c in choices}
     if len(set(counts.values())) > 1:
@@ -62,20 +62,13 @@ def of_choices(choices: list[Choice], validation: str) -> list[str]:
 
 
 def of_seeds(
-    runs: pd.DataFrame, arms: Sequence[Arm], metric: str, complete: bool = True
+    runs: pd.DataFrame, arms: Iterable[str], metric: str, complete: bool = True
 ) -> list[str]:
-    """Seeds that arms lack, and seeds that fall into two groups.
-
-    Args:
-        runs: The runs that count, with their arm.
-        arms: Their arms.
-        metric: The main metric.
-        complete: Whether every arm should have every seed.
-    """
+    """Seeds that agree, or fall into two groups; those that arms lack, if all are to have them."""
     every, counted, notes = set(runs["seed"]), runs.dropna(subset=[metric]), []
     values = counted.set_index("seed")[metric].astype(float)
     by_arm = {str(arm): own for arm, own in values.groupby(counted["arm"].to_numpy())}
-    held = {arm.label: by_arm.get(arm.label, values[:0]) for arm in arms}
+    held = {arm: by_arm.get(arm, values[:0]) for arm in arms}
     lacking = {label: sorted(every - set(own.index)) for label, own in held.items()}
     short = [f"{arm} lacks {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
     if short and complete:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from minesweep.reporting.analyse.answer import Answer, advise, fixed, headline
+from minesweep.reporting.analyse.answer import advise, fixed, headline
 from minesweep.reporting.analyse.arms import (
-    Arm,
     Comparison,
+    agreeing,
     find_baselines,
+    having,
     make_arms,
     resolve_key,
     show,
     wanted_baseline,
 )
-from minesweep.reporting.analyse.declared import declared_answers, declared_settings, read_design
+from minesweep.reporting.analyse.declared import (
+    Design,
+    declared_answers,
+    declared_settings,
+    read_design,
+)
 from minesweep.reporting.analyse.measures import make_measures, read_step_seconds
 from minesweep.reporting.analyse.notes import noted, of_choices, of_comparisons, of_seeds
 from minesweep.reporting.analyse.settings import (
@@ -47,8 +53,10 @@ class Report(Comparison):
             difference, low, high, p, p_holm and answer of each measure.
         comparisons: One row a measure and an arm.
         choices: What ``best_by`` chose.
-        answers: The answers on the main measure.
-        prices: By each compared arm's label, what it spent as a multiple of its baseline's.
+        answers: The comparisons on the main measure; ``least`` is the smallest difference that
+            matters, of the rules that have one.
+        prices: By each compared arm's label, the multiple of its baseline's examples that it
+            ``scored`` (forward passes) and ``backpropagated``; NaN if unknown.
         headline: The study's answer in one sentence.
         advice: Which arm to train with, and how; empty where none was compared at equal cost.
         views: Surfaces and trade-offs that the study's ``report.yaml`` asks for.
@@ -58,8 +66,8 @@ class Report(Comparison):
     table: pd.DataFrame
     comparisons: pd.DataFrame
     choices: list[Choice]
-    answers: list[Answer]
-    prices: dict[str, dict[str, float]]
+    answers: pd.DataFrame
+    prices: pd.DataFrame
     headline: str
     advice: str
     views: list[Surface | Tradeoff]
@@ -98,50 +106,29 @@ def analyse(
         UserError: No finished runs, or a metric, key or baseline that the study does not have.
     """
     study = read_study(folder)
-    settings = read_settings(study.folder, baseline, metric, group_by)
-    design = read_design(study.folder)
-    if design is not None and metric not in (None, design.metric):
-        design = None  # other metrics were not declared: they get the rule of fixed seeds
-    if design is not None:
-        settings = declared_settings(settings, design, study.metrics)
-    check_settings(study, settings)
     notes = [f"Warning: {warning}." for warning in study.warnings]
-    known = []
-    for key in settings.group_by:
-        # A sweep that has only begun may not differ yet in what its report.yaml names.
-        with noted(notes, f"Not grouped by {key}", unless=bool(group_by)):
-            known.append(resolve_key(key, study.keys))
-    settings = replace(settings, group_by=known)
+    settings, design = _settings(study, baseline, metric, group_by, notes)
     runs, tried, arms, choices = _arms(study, settings, notes)
     baselines: dict[str, str] = {}
-    # Nor has a run of the baseline finished yet.
+    # A sweep that has only begun may have no run of the baseline yet.
     with noted(notes, "Nothing is compared", unless=bool(baseline or group_by)):
         baselines = _baselines(arms, settings, notes)
-    for choice in choices:
-        next(a for a in arms if a.label == choice.arm).values[choice.key] = choice.value
-    step_seconds = read_step_seconds(study.folder, arms, notes)
+    if choices:
+        values = pd.Series({choice.arm: choice.value for choice in choices}, dtype=object)
+        arms = arms.assign(**{choices[0].key: values})
+    step_seconds = read_step_seconds(study.folder, arms.index, notes)
     compared = Comparison(study, settings, runs, arms, baselines, step_seconds, notes)
     measures = make_measures(compared)
-    comparisons = pd.concat([compare(runs, m, baselines) for m in measures], ignore_index=True)
+    comparisons = _comparisons(compared, measures, design, tried)
     main, smaller = settings.metric, settings.smaller_wins(settings.metric)
-    if design is not None:
-        declared_answers(tried, comparisons, design, notes)
-    rows = comparisons.to_dict("records")
-    kinds = pd.Series([fixed(row, settings.smaller_wins(row["measure"])) for row in rows])
-    comparisons["answer"] = comparisons.get("answer", kinds).fillna(kinds).astype(object)
-    of_main = comparisons[comparisons["measure"] == main]
-    least = math.nan if design is None or design.rule.care is None else design.rule.care
-    fields = ["arm", "baseline", "answer", "difference", "low", "high", "n"]
-    found = of_main[fields].assign(least=least).itertuples(index=False, name=None)
-    answers = [Answer(*row) for row in found]
-    table = _table(compared, list(measures), comparisons)
+    care = design.rule.care if design is not None else None
+    answers = comparisons[comparisons["measure"] == main].assign(least=care or math.nan)
     # Seeds of a declared design are unequal on purpose.
-    notes += of_seeds(runs, arms, main, complete=design is None)
+    notes += of_seeds(runs, arms.index, main, complete=design is None)
     if design is None:
-        notes += of_comparisons(of_main, main)
-    prices = _prices(runs, baselines)
-    means = {str(arm): float(x) for arm, x in table[f"{main} mean"].items()}
-    commands = {} if design is None else design.commands
+        notes += of_comparisons(answers, main)
+    table, prices = _table(compared, list(measures), comparisons), _prices(runs, baselines)
+    means, commands = table[f"{main} mean"], {} if design is None else design.commands
     return Report(
         **vars(compared),
         measures=measures,
@@ -156,9 +143,43 @@ def analyse(
     )
 
 
+def _comparisons(
+    compared: Comparison, measures: Iterable[str], design: Design | None, tried: pd.DataFrame
+) -> pd.DataFrame:
+    """The paired differences with their answers: those of declared looks, else of fixed seeds."""
+    runs, settings = compared.runs, compared.settings
+    tables = [compare(runs, measure, compared.baselines) for measure in measures]
+    comparisons = pd.concat(tables, ignore_index=True)
+    if design is not None:
+        declared_answers(tried, comparisons, design, compared.notes)
+    rows = comparisons.to_dict("records")
+    kinds = pd.Series([fixed(row, settings.smaller_wins(row["measure"])) for row in rows])
+    answers = comparisons.get("answer", kinds).fillna(kinds)
+    return comparisons.assign(answer=answers.astype(object))
+
+
+def _settings(
+    study: Study, baseline: Any, metric: str | None, group_by: str | None, notes: list[str]
+) -> tuple[Settings, Design | None]:
+    """What was asked for, and what the study declared of it before its first trial."""
+    settings = read_settings(study.folder, baseline, metric, group_by)
+    design = read_design(study.folder)
+    if design is not None and metric in (None, design.metric):
+        settings = declared_settings(settings, design, study.metrics)
+    else:
+        design = None  # other metrics were not declared: they get the rule of fixed seeds
+    check_settings(study, settings)
+    known = []
+    for key in settings.group_by:
+        # A sweep that has only begun may not differ yet in what its report.yaml names.
+        with noted(notes, f"Not grouped by {key}", unless=bool(group_by)):
+            known.append(resolve_key(key, study.keys))
+    return replace(settings, group_by=known), design
+
+
 def _arms(
     study: Study, settings: Settings, notes: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Arm], list[Choice]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[Choice]]:
     """The runs that count; these and those that were tried beside them; the arms; what was chosen.
 
     Keys to group by come first, so that a group's arms stand together.
@@ -173,10 +194,7 @@ def _arms(
     keys = [key for key in keys if key != chosen]
     arms, labels = make_arms(study.runs, keys)
     runs = study.runs.assign(arm=labels)
-    label_of = {tuple(arm.values.values()): arm.label for arm in arms}
-    rows = study.failed.to_dict("records")
-    of_failed = [label_of.get(tuple(row[key] for key in keys)) for row in rows]
-    failed = study.failed.assign(arm=pd.Series(of_failed, dtype=object)).dropna(subset=["arm"])
+    failed = agreeing(study.failed, arms.reset_index(), keys)
     tried = pd.concat([runs, failed], ignore_index=True)
     if chosen is None:
         return runs, tried, arms, []
@@ -184,12 +202,12 @@ def _arms(
     runs, choices = choose(tried, chosen, settings.validation, smaller)
     notes += of_choices(choices, settings.validation)
     left = {choice.arm for choice in choices}
-    if dropped := [arm.label for arm in arms if arm.label not in left]:
+    if dropped := [arm for arm in arms.index if arm not in left]:
         notes.append(f"Left out, without {settings.validation}: {'; '.join(dropped)}.")
-    return runs, tried, [arm for arm in arms if arm.label in left], choices
+    return runs, tried, arms.drop(dropped), choices
 
 
-def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[str, str]:
+def _baselines(arms: pd.DataFrame, settings: Settings, notes: list[str]) -> dict[str, str]:
     wanted = wanted_baseline(arms, settings.baseline)
     if wanted is None:
         if len(arms) > 1:
@@ -198,23 +216,16 @@ def _baselines(arms: list[Arm], settings: Settings, notes: list[str]) -> dict[st
     found = find_baselines(arms, wanted, settings.group_by)
     told = ", ".join(f"{key}={show(value)}" for key, value in wanted.items())
     notes.append(f"Baseline: {told}, on the same seeds.")
-    held = {*found, *found.values()}
-    alone = [
-        arm.label
-        for arm in arms
-        if arm.label not in held and any(arm.values.get(k) != v for k, v in wanted.items())
-    ]
-    if alone:
+    baselines = having(arms, wanted).index
+    if alone := [arm for arm in arms.index if arm not in found and arm not in baselines]:
         notes.append(f"No baseline of the same settings for: {'; '.join(alone)}.")
     return found
 
 
 def _table(compared: Comparison, measures: list[str], comparisons: pd.DataFrame) -> pd.DataFrame:
-    arms, runs = compared.arms, compared.runs
-    labels = pd.Index([arm.label for arm in arms], name="arm")
-    table = pd.DataFrame([arm.values for arm in arms], index=labels, dtype=object)
+    table, runs = compared.arms.copy(), compared.runs
     counted = runs.dropna(subset=[measures[0]])
-    table["seeds"] = counted.groupby("arm")["seed"].nunique().reindex(labels, fill_value=0)
+    table["seeds"] = counted.groupby("arm")["seed"].nunique().reindex(table.index, fill_value=0)
     columns = ["difference", "low", "high", "p", "p_holm", "without", "answer"]
     for name in measures:
         means = summarise(runs, name)[["mean", "half"]]
@@ -225,9 +236,8 @@ def _table(compared: Comparison, measures: list[str], comparisons: pd.DataFrame)
     return table
 
 
-def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """What each compared arm spent, as a multiple of its baseline's."""
-    spent = runs.reindex(columns=["arm", FORWARD, BACKWARD]).groupby("arm").mean().astype(float)
-    ratios = {arm: spent.loc[arm] / spent.loc[base] for arm, base in baselines.items()}
-    names = ("scored", "backpropagated")
-    return {arm: dict(zip(names, map(float, x), strict=True)) for arm, x in ratios.items()}
+def _prices(runs: pd.DataFrame, baselines: Mapping[str, str]) -> pd.DataFrame:
+    names = {FORWARD: "scored", BACKWARD: "backpropagated"}
+    spent = runs.reindex(columns=["arm", *names]).groupby("arm").mean().astype(float)
+    of_baselines = spent.loc[list(baselines.values())].to_numpy()
+    return spent.loc[list(baselines)].div(of_baselines).rename(columns=names)

@@ -1,21 +1,6 @@
 """The settings of a report: arguments win over ``report.yaml``, which wins over the defaults.
 
-.. code-block:: yaml
-
-    views:
-      # Mean of `value` over x and y, one small picture for each value of `by`; the best y of each x
-      # is marked.
-      - {kind: surface, x: dim, y: margin, by: normalize, where: {projection: false}}
-      # One point an arm with its two intervals, one colour for each value of `by`.
-      - {kind: tradeoff, x: mining/query_ms, y: mining/recall_at_k, by: miner}
-      # A further metric of the journals over steps.
-      - {kind: curve, value: mining/hidden_share}
-
-``x``, ``y``, ``by`` and ``where`` of a surface are swept keys, in full or their last word;
-``value`` is a metric of the summaries (the study's own, if none is named). ``x`` and ``y`` of a
-trade-off are metrics of the summaries, ``seconds`` (steps times the step time of a quiet benchmark)
-or a clock of ``timing.jsonl`` (its median over the run; ``elapsed``: its end), which is of use only
-where nothing else ran on the machine. ``slope: true`` tests whether y changes with x, by group.
+``docs/how-to/report.md`` shows how a study's ``report.yaml`` asks for views.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pandas as pd
 
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import (
-    Arm,
     Comparison,
+    having,
     make_arms,
     resolve_key,
     short_names,
     show,
+    shown_values,
     size_order,
 )
 from minesweep.reporting.analyse.notes import noted
@@ -89,43 +89,42 @@ def make_views(compared: Comparison) -> list[Surface | Tradeoff]:
     return made
 
 
-def _where(view: View, arms: list[Arm], keys: Sequence[str]) -> list[Arm]:
-    wanted = {resolve_key(key, keys): show(value) for key, value in view.where.items()}
-    return [arm for arm in arms if all(show(arm.values[k]) == v for k, v in wanted.items())]
+def _where(view: View, arms: pd.DataFrame) -> pd.DataFrame:
+    return having(arms, {resolve_key(key, arms): value for key, value in view.where.items()})
 
 
-def _label(arm: Arm, by: Sequence[str], short: Mapping[str, str]) -> str:
-    return ", ".join(f"{short[key]}={show(arm.values[key])}" for key in by)
+def _groups(arms: pd.DataFrame, by: list[str]) -> list[str]:
+    """The group of each arm: ``dim=16, margin=0.2``."""
+    names, rows = short_names(arms), arms[by].to_numpy(dtype=object)
+    told = ([f"{names[k]}={show(x)}" for k, x in zip(by, row, strict=True)] for row in rows)
+    return list(map(", ".join, told))
 
 
 def _surface(view: View, compared: Comparison) -> Surface:
     study, settings = compared.study, compared.settings
     # Over all runs: what best_by chooses for the table is one row of the surface.
-    keys = list(study.keys)
-    arms, labels = make_arms(study.runs, keys)
-    x, y, *by = (resolve_key(key, keys) for key in (view.x, view.y, *view.by))
-    metric = view.value or settings.metric
+    arms, labels = make_arms(study.runs, study.keys)
+    x, y, *by = (resolve_key(key, arms) for key in (view.x, view.y, *view.by))
+    metric, short = view.value or settings.metric, short_names(arms)
     if metric not in study.runs:
         raise UserError(f"no run has {metric}{nearest(metric, study.metrics)}")
-    short = short_names(keys)
-    kept = [a for a in _where(view, arms, keys) if None not in (a.values[x], a.values[y])]
-    groups = list(dict.fromkeys(_label(arm, by, short) for arm in kept))
-    if not kept:
+    kept = _where(view, arms).dropna(subset=[x, y])
+    if kept.empty:
         raise UserError("no arm is left")
+    places = {"label": _groups(kept, by), "x": kept[x].map(show), "y": kept[y].map(show)}
+    cells = pd.DataFrame(places, index=kept.index)
+    groups = list(cells["label"].unique())
     if len(groups) > MOST_TILES:
         raise UserError(f"{len(groups)} pictures are too many: name fewer keys in by")
-    places: dict[tuple[str, ...], Arm] = {}
+    held = kept.groupby([cells[name] for name in places]).nunique(dropna=False).max()
+    if differing := [short[key] for key in held.index[held > 1]]:
+        raise UserError(
+            f"arms of the same {short[x]} and {short[y]} differ in {', '.join(differing)}: "
+            "name it in by or where"
+        )
     # Rows rise, so that the first of equal means is the best.
-    for arm in sorted(kept, key=lambda arm: size_order(arm.values[y])):
-        place = (_label(arm, by, short), show(arm.values[x]), show(arm.values[y]))
-        if (other := places.setdefault(place, arm)) is not arm:
-            differing = [short[k] for k in keys if arm.values[k] != other.values[k]]
-            raise UserError(
-                f"arms of the same {short[x]} and {short[y]} differ in {', '.join(differing)}: "
-                "name it in by or where"
-            )
-    rows = [(*place, arm.label) for place, arm in places.items()]
-    cells = pd.DataFrame(rows, columns=["label", "x", "y", "arm"])
+    rising = sorted(kept.index, key=lambda arm: size_order(kept.at[arm, y]))
+    cells = cells.loc[rising].reset_index()
     runs = study.runs.assign(arm=labels).merge(cells, on="arm")
     cells = cells.join(summarise(runs, metric), on="arm")
     score = cells["mean"] * (-1 if lower_is_better(metric) else 1)
@@ -145,15 +144,10 @@ def _surface(view: View, compared: Comparison) -> Surface:
         metric=metric,
         x=short[x],
         y=short[y],
-        columns=_values(kept, x),
-        rows=_values(kept, y),
+        columns=shown_values(kept[x]),
+        rows=shown_values(kept[y]),
         cells=cells.set_index("label").loc[groups].reset_index(),
     )
-
-
-def _values(arms: list[Arm], key: str) -> list[str]:
-    """The key's values as shown, numbers by size, then words."""
-    return list(dict.fromkeys(map(show, sorted((a.values[key] for a in arms), key=size_order))))
 
 
 def _growth(runs: pd.DataFrame, groups: list[str], judge: str) -> list[str]:
@@ -169,19 +163,15 @@ def _growth(runs: pd.DataFrame, groups: list[str], judge: str) -> list[str]:
 
 
 def _tradeoff(view: View, compared: Comparison) -> Tradeoff:
-    runs, arms = compared.runs, compared.arms
-    keys = list(arms[0].values)
-    by = [resolve_key(key, keys) for key in view.by]
-    shown = _where(view, arms, keys)
-    groups = [_label(arm, by, short_names(keys)) for arm in shown]
-    labels = pd.Index([arm.label for arm in shown], name="arm", dtype=object)
-    points = pd.DataFrame({"group": groups}, index=labels)
+    runs, shown = compared.runs, _where(view, compared.arms)
+    by = [resolve_key(key, shown) for key in view.by]
+    points = pd.DataFrame({"group": _groups(shown, by)}, index=shown.index)
     amounts = {name: _amounts(name, compared) for name in (view.x, view.y)}
     if view.slope:
         drawn = runs.assign(x=amounts[view.x], y=amounts[view.y]).join(points, on="arm")
         compared.notes.extend(_slopes(view, drawn))
     for place, name in (("x", view.x), ("y", view.y)):
-        found = summarise(runs.assign(amount=amounts[name]), "amount").reindex(labels)
+        found = summarise(runs.assign(amount=amounts[name]), "amount").reindex(points.index)
         points[place], points[f"{place}_half"] = found["mean"], found["half"]
         points["seeds"] = found["n"].clip(upper=points.get("seeds"))
     points = points.dropna(subset=["x", "y"]).reset_index()

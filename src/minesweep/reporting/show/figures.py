@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from minesweep.pages import clean, thin
-from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, size_order
+from minesweep.reporting.analyse.arms import AT_EQUAL_COST, short_names, show, shown_values
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.analyse.views import BEST, CLOSE, Surface, Tradeoff
 from minesweep.reporting.show import charts, losses
@@ -38,15 +38,14 @@ def all_figures(report: Report) -> list[Figure]:
 
 def shown_arms(report: Report) -> list[str]:
     """The arms in the figures: all, or of many arms the baselines and the best."""
-    labels = [arm.label for arm in report.arms]
+    labels = list(report.arms.index)
     if len(labels) <= MOST_ARMS:
         return labels
     main = report.settings.metric
     baselines = list(dict.fromkeys(report.baselines.values()))[: MOST_ARMS // 2]
     smaller = report.settings.smaller_wins(main)
     ranked = report.table[f"{main} mean"].sort_values(ascending=smaller).index
-    best = [label for label in ranked if label not in baselines]
-    chosen = {*baselines, *best[: MOST_ARMS - len(baselines)]}
+    chosen = list(dict.fromkeys([*baselines, *ranked]))[:MOST_ARMS]
     return [label for label in labels if label in chosen]
 
 
@@ -61,7 +60,7 @@ def styles(report: Report) -> tuple[list[str], list[str], list[list[int]]]:
     users = Counter(
         base for arm, base in report.baselines.items() if arm in labels and arm not in twins
     )
-    own = [label for label in labels if label not in users and twins.get(label) not in labels]
+    own = [label for label in labels if label not in users and label not in twins]
     hues = {label: HUES[place % len(HUES)] for place, label in enumerate(own)}
     dashes = {label: SOLID if place < len(HUES) else DOTTED for place, label in enumerate(own)}
     for label in own:
@@ -150,8 +149,7 @@ def _curve_rows(
 def differences(report: Report) -> Figure | None:
     """The paired differences of the main measure with their intervals; zero is the baseline."""
     name = report.settings.metric
-    compared = report.comparisons.query("measure == @name")
-    rows = compared.head(MOST_DIFFERENCES)
+    rows = report.answers.head(MOST_DIFFERENCES)
     if rows.empty:
         return None
     u = unit(name)
@@ -179,8 +177,8 @@ def differences(report: Report) -> Figure | None:
         f"paired on the same seeds ({charts.counted(rows['n'])}), bar: 95 % t-interval of each "
         "comparison on its own; p in the table is corrected after Holm"
     )
-    if len(rows) < len(compared):
-        caption += f"; the first {len(rows)} of {len(compared)} comparisons"
+    if len(rows) < (count := len(report.answers)):
+        caption += f"; the first {len(rows)} of {count} comparisons"
     height = 60 + 26 * len(values)
     return Figure("differences", "Difference to the baseline", caption, "plain", chart, height)
 
@@ -192,18 +190,7 @@ def parallel(report: Report) -> Figure | None:
     runs = listed.dropna(subset=[main])
     if len(runs) < 2:
         return None
-    axes = []  # of each: its name, a height from 0 to 1 a run, the height of each text
-    for key, name in {**short_names([*report.arms[0].values]), "seed": "seed"}.items():
-        texts = list(dict.fromkeys(map(show, sorted(runs[key], key=size_order))))
-        steps = {text: float(step) for step, text in enumerate(texts)}
-        ticks = dict([*steps.items()][:: max(1, len(texts) // 12)])
-        axes.append((name, *_scaled(runs[key].map(show).map(steps), ticks)))
-    for measure in report.measures:
-        if (values := runs[measure]).notna().all():
-            _, equal, budget = measure.partition(" at equal ")
-            name = equal.strip() + " " + budget.split(" ")[0] if equal else words(measure)
-            ticks = {unit(measure).value(end): end for end in (values.min(), values.max())}
-            axes.append((name, *_scaled(values, ticks)))
+    axes = _axes(report, runs)
     heights = np.array([heights for _, heights, _ in axes]).T
     # Which rows of the page's table of runs the lines are.
     places = np.flatnonzero(listed[main].notna()).tolist()
@@ -251,10 +238,24 @@ def parallel(report: Report) -> Figure | None:
     return Figure("parallel", "All runs", caption, "parallel", chart, 380, width=width)
 
 
-def _scaled(values: pd.Series, ticks: dict[str, float]) -> tuple[pd.Series, dict[str, float]]:
-    """Values and ticks as heights from 0 to 1."""
-    low, span = values.min(), np.ptp(values) or 1.0
-    return (values - low) / span, {text: (at - low) / span for text, at in ticks.items()}
+def _axes(report: Report, runs: pd.DataFrame) -> list[tuple[str, pd.Series, dict[str, float]]]:
+    """Of each column: its name, a height from 0 to 1 a run, and the height of each text."""
+    columns: list[tuple[str, pd.Series, dict[str, float]]] = []
+    for key, name in {**short_names(report.arms), "seed": "seed"}.items():
+        steps = {text: float(step) for step, text in enumerate(shown_values(runs[key]))}
+        ticks = dict([*steps.items()][:: max(1, len(steps) // 12)])
+        columns.append((name, runs[key].map(show).map(steps), ticks))
+    for measure in report.measures:
+        if (values := runs[measure]).notna().all():
+            _, equal, budget = measure.partition(" at equal ")
+            name = equal.strip() + " " + budget.split(" ")[0] if equal else words(measure)
+            ticks = {unit(measure).value(end): end for end in (values.min(), values.max())}
+            columns.append((name, values, ticks))
+    return [
+        (name, (values - low) / span, {text: (at - low) / span for text, at in ticks.items()})
+        for name, values, ticks in columns
+        for low, span in [(values.min(), np.ptp(values) or 1.0)]
+    ]
 
 
 def surface(view: Surface, place: int) -> list[Figure]:
@@ -313,20 +314,18 @@ def tradeoff(view: Tradeoff, place: int) -> Figure:
     points = pd.DataFrame({name: view.points[name].map(clean) for name in ("arm", "group")})
     points["group"] = points["group"].replace("", "arms")
     channels, told = [], []
-    for name, metric in (("x", view.x), ("y", view.y)):
+    for channel, name, metric in ((alt.X, "x", view.x), (alt.Y, "y", view.y)):
         values, half = view.points[name], view.points[f"{name}_half"].fillna(0)
-        for end, part in ((name, values), (f"{name}0", values - half), (f"{name}1", values + half)):
-            points[end] = short(part * unit(metric).factor)
+        for end, part in (("", values), ("0", values - half), ("1", values + half)):
+            points[name + end] = short(part * unit(metric).factor)
         log = values.min() > 0 and values.max() / values.min() >= SPAN
         scale = alt.Scale(type="log" if log else "linear", zero=False)
-        title = charts.titled(metric)
-        channels.append((alt.X, alt.Y)[name == "y"](f"{name}:Q", title=title, scale=scale))
+        channels.append(channel(f"{name}:Q", title=charts.titled(metric), scale=scale))
         told.append(alt.Tooltip(f"{name}:Q", title=words(metric)))
     x, y = channels
     groups = list(points["group"].unique())
     legend = charts.legend() if len(groups) > 1 else None
-    scale = alt.Scale(domain=groups)
-    shape = alt.Shape("group:N", title=None, scale=scale, legend=legend)
+    shape = alt.Shape("group:N", title=None, scale=alt.Scale(domain=groups), legend=legend)
     base = charts.chart(points.to_dict("records")).encode(
         color=charts.hue("group", groups, HUES, legend)
     )

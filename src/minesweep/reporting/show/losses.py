@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 
 from minesweep.pages import clean, thin
-from minesweep.reporting.analyse.arms import CONTROLS
+from minesweep.reporting.analyse.arms import controls
 from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.show import charts
 from minesweep.reporting.show.charts import HUES, Figure, short
@@ -27,9 +27,8 @@ def loss_histograms(
     Miners come before controls. A row has the mean counts of ``scored`` and ``selected``, in bins
     of ``width`` from ``low`` on that are the same at every step; the last has all losses above.
     """
-    controls = {arm.label: arm.values.get("miner") in CONTROLS for arm in report.arms}
-    found = {}
-    for arm in sorted(shown, key=lambda label: controls[label]):
+    last, found = controls(report.arms), {}
+    for arm in sorted(shown, key=lambda label: label in last):
         names = report.runs.loc[report.runs["arm"] == arm, "run"]
         held = [report.study.histograms.get(name, {}) for name in names]
         pairs = [(h[SCORED], h[SELECTED]) for h in held if SCORED in h and SELECTED in h]

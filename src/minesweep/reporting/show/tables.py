@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def _cleaned(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
 def means(report: Report, names: Collection[str] | None = None) -> Table:
     """One row an arm: its settings, the number of seeds, the measures (the main one and, of the
     others, those of ``names``; None: all), the main difference."""
-    keys = short_names(list(report.arms[0].values))
+    keys = short_names(report.arms)
     settings = [(name, map(show, report.table[key])) for key, name in keys.items()]
     title = f"{report.study.name}: mean ± 95 % interval over seeds"
     return _table(title, [*settings, *_results(report, names)])
@@ -64,9 +65,9 @@ def brief(report: Report) -> Table:
     """At most seven columns, for a terminal: the main result of each arm, and its price."""
     labels = report.table.index
     columns = [("arm", labels), *_results(report, names=())]
-    scored = {arm: f"{x:.3g} x" for arm, p in report.prices.items() if (x := p["scored"]) == x}
-    if scored and not report.step_seconds:
-        columns.append(("scored", (scored.get(label, DASH) for label in labels)))
+    scored = report.prices["scored"].dropna().map("{:.3g} x".format)
+    if len(scored) and not report.step_seconds:
+        columns.append(("scored", scored.reindex(labels).fillna(DASH)))
     return _table(f"{report.study.name}: {words(report.settings.metric)}", columns)
 
 
@@ -88,8 +89,7 @@ def _results(report: Report, names: Collection[str] | None) -> list[tuple[str, I
         if not looked(report):
             columns.append(("p (Holm)", map(probability, p)))
         own = dict.fromkeys(report.baselines.values(), "baseline")
-        none = [own.get(label, DASH) for label in table.index]
-        told = answer.fillna(pd.Series(none, table.index, dtype=object))
+        told = answer.fillna(table.index.to_series().map(own)).fillna(DASH)
         columns.append(("answer", map(_marked, told, without.fillna(""))))
     columns += [mean(name) for name in others if names is None or name in names]
     if report.step_seconds:
@@ -127,7 +127,7 @@ def some_runs(report: Report) -> pd.DataFrame:
 def trials(report: Report) -> Table:
     """One row a run of :func:`some_runs`."""
     runs = some_runs(report)
-    keys = {"run": "run", **short_names(list(report.arms[0].values)), "seed": "seed"}
+    keys = {"run": "run", **short_names(report.arms), "seed": "seed"}
     settings = [(name, map(show, runs[key])) for key, name in keys.items()]
     results = [(title, map(unit(m).value, runs[m])) for m, title in report.measures.items()]
     return _table("Runs", [*settings, *results])
@@ -176,7 +176,7 @@ def to_markdown(table: Table) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it stands: no HTML, no link, no column."""
-    text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = html.escape(clean(text), quote=False)
     return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 

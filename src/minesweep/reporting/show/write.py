@@ -24,11 +24,7 @@ from minesweep.reporting.show.figures import Figure, all_figures, paper
 
 def write(report: Report, output: Path | None = None) -> list[Path]:
     """Writes ``report.html``, ``report.md``, ``table.csv``, ``differences.csv``, ``runs.csv``
-    and the figures.
-
-    Args:
-        report: The study's report.
-        output: Where to write; ``report`` in the study's folder if None.
+    and the figures to ``output``, by default ``report`` in the study's folder.
 
     Returns:
         The files' paths; the page comes first.
@@ -49,13 +45,6 @@ def keep(report: Report, folder: Path) -> list[Path]:
 
     Where ``best_by`` chose a value for each arm, ``<study>_tried.csv`` holds every run of the
     choice, so that the choice can be computed again without the runs.
-
-    Args:
-        report: The study's report.
-        folder: Where to, e.g. ``results``.
-
-    Returns:
-        The files' paths.
     """
     name, texts = report.study.name, csv_texts(report)
     curves = report.curve(report.settings.validation)
