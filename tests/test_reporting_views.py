@@ -59,26 +59,23 @@ def test_a_surface_holds_the_mean_of_each_cell(study: Path) -> None:
     (surface,) = found.views
     assert isinstance(surface, Surface)
     assert surface.metric == "test/accuracy"
-    assert (surface.x, surface.columns) == ("dim", ["3", "16"])
-    assert (surface.y, surface.rows) == ("margin", ["0.5", "1", "2"])
+    assert (surface.x, surface.y) == ("dim", "margin")
     tiles = dict(list(surface.cells.groupby("label", sort=False)))
     assert list(tiles) == ["normalize=none", "normalize=unit"]
     for tile in tiles.values():
-        assert best(tile) == ["1", "2"]
+        assert best(tile) == [1, 2]
         assert (tile["n"] == 3).all()
         # 0.9 - 0.1 * |log2(margin / best)|, and 0.001 for the mean seed
-        means = tile.pivot(index="y", columns="x", values="mean").loc[
-            ["0.5", "1", "2"], ["3", "16"]
-        ]
+        means = tile.pivot(index="y", columns="x", values="mean").loc[list(MARGINS), list(DIMS)]
         assert means.to_numpy() == pytest.approx(
             np.array([[0.801, 0.701], [0.901, 0.801], [0.801, 0.901]])
         )
         assert (tile["rank"] != CLOSE).all(), "the intervals are 0.0025 wide"
 
 
-def best(tile: pd.DataFrame) -> list[str]:
+def best(tile: pd.DataFrame) -> list[float]:
     """The best y of each x."""
-    return tile[tile["rank"] == BEST].set_index("x").loc[["3", "16"], "y"].tolist()
+    return tile[tile["rank"] == BEST].set_index("x").loc[list(DIMS), "y"].tolist()
 
 
 def test_a_surface_is_whole_where_the_table_keeps_the_best_alone(tmp_path: Path) -> None:
@@ -101,7 +98,7 @@ def test_a_surface_with_one_seed_has_no_intervals(tmp_path: Path) -> None:
     assert isinstance(surface, Surface)
     assert set(surface.cells["label"]) == {""}
     assert surface.cells["half"].isna().all()
-    assert best(surface.cells) == ["1", "2"]
+    assert best(surface.cells) == [1, 2]
 
 
 def test_a_surface_averages_over_the_seed_alone(study: Path) -> None:

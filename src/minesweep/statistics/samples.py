@@ -68,9 +68,6 @@ def two_groups(values: Sequence[float] | np.ndarray) -> np.ndarray | None:
     groups that it makes. Its limit is the 99th percentile for as many normal values, by
     simulation. A standard deviation below a thousandth of the largest value counts as that.
 
-    Args:
-        values: One a seed.
-
     Returns:
         A mask of the smaller group, or None. Fewer than four values are never two groups.
     """

@@ -243,9 +243,7 @@ def slope(table: pd.DataFrame) -> Interval | None:
     Returns:
         None where a seed has fewer than three different values of x.
     """
-    slopes = []
-    for _, own in table.dropna(subset=["x", "y"]).groupby("seed"):
-        if own["x"].nunique() < 3:
-            return None
-        slopes.append(np.polyfit(own["x"].astype(float), own["y"].astype(float), 1)[0])
-    return interval(np.array(slopes)) if slopes else None
+    by_seed = table[["x", "y"]].astype(float).dropna().groupby(table["seed"])
+    if not by_seed["x"].nunique().min() >= 3:
+        return None
+    return interval([np.polyfit(own["x"], own["y"], 1)[0] for _, own in by_seed])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -68,23 +67,21 @@ def headline(
     if answers.empty:
         why = "no arm has a baseline" if len(arms) > 1 else "there is one arm"
         return f"Nothing is compared: {why}. Name a baseline with --baseline."
+    gains = -answers["difference"] if smaller_wins else answers["difference"]
+    # A loss that is not sure is no reason to lead with it.
+    kinds = answers["answer"].mask((answers["answer"] == UNSURE) & (gains < 0), COSTS)
+    ranked = answers.assign(place=kinds.map(list(TOLD).index), loss=-gains.fillna(-math.inf))
     control = controls(arms)
-    every: list[Answer] = list(answers.itertuples(index=False))
-    mining = [a for a in every if a.baseline in control and a.arm not in control]
-    counting, subject = mining or every, "Mining" if mining else ""
+    mining = ranked[ranked["baseline"].isin(control) & ~ranked["arm"].isin(control)]
+    subject = "" if mining.empty else "Mining"
+    counting: list[Answer] = list((mining if subject else ranked).itertuples(index=False))
     # Each arm that was also run at its baseline's cost: at equal samples, and at equal cost.
     twins = {a.arm: a for a in counting}
     pairs = [(a, twin) for a in counting if (twin := twins.get(f"{a.arm} {AT_EQUAL_COST}"))]
-    rank = partial(_rank, smaller_wins=smaller_wins)
     if pairs:
-
-        def order(pair: tuple[Answer, Answer]) -> tuple[int, float]:
-            """By both answers; of equal ones by the gain at equal samples."""
-            (samples, loss), (cost, _) = map(rank, pair)
-            return samples + cost, loss
-
-        return _two_answers(*min(pairs, key=order), subject, metric)
-    best = min(counting, key=rank)
+        pair = min(pairs, key=lambda pair: (pair[0].place + pair[1].place, pair[0].loss))
+        return _two_answers(*pair, subject, metric)
+    best = min(counting, key=lambda answer: (answer.place, answer.loss))
     spent = prices.loc[best.arm].items()
     told = [f"{x:.3g} x the examples {what}" for what, x in spent if abs(x - 1) >= 0.01]
     price = f", for {' and '.join(told)}" if told else ""
@@ -93,20 +90,10 @@ def headline(
     return _one_answer(best, subject, metric, _counts(counting, best.answer), price)
 
 
-def _rank(row: Answer, smaller_wins: bool) -> tuple[int, float]:
-    """Orders by how favourable the answer is, then by the gain."""
-    gain = -row.difference if smaller_wins else row.difference
-    # A loss that is not sure is no reason to lead with it.
-    kind = COSTS if row.answer == UNSURE and gain < 0 else row.answer
-    return list(TOLD).index(kind), math.inf if math.isnan(gain) else -gain
-
-
 def _counts(answers: Sequence[Answer], kind: str) -> str:
     """``in 3 of 8 comparisons, costs in 2``; empty for one comparison."""
-    if len(answers) == 1:
-        return ""
     held = Counter(row.answer for row in answers)
-    told = f" in {held[kind]} of {len(answers)} comparisons"
+    told = f" in {held[kind]} of {len(answers)} comparisons" if len(answers) > 1 else ""
     return told + (f", costs in {held[COSTS]}" if held[COSTS] and kind != COSTS else "")
 
 

@@ -188,11 +188,8 @@ def agreeing(left: pd.DataFrame, right: pd.DataFrame, keys: Sequence[str]) -> pd
 
 def _labels(keys: Sequence[str], settings: Sequence[tuple[Any, ...]]) -> list[str]:
     """Names from as few columns as tell all settings apart, taken from the left."""
-    if not keys or len(settings) == 1:
-        return ["all runs"] * len(settings)
-    short = short_names(keys)
+    short, told = short_names(keys), 1
     used: list[int] = []
-    told = 1
     for position in range(len(keys)):
         distinct = len({tuple(map(repr, [row[i] for i in [*used, position]])) for row in settings})
         if distinct > told:

@@ -65,10 +65,10 @@ def of_seeds(
     runs: pd.DataFrame, arms: Iterable[str], metric: str, complete: bool = True
 ) -> list[str]:
     """Seeds that agree, or fall into two groups; those that arms lack, if all are to have them."""
-    every, counted, notes = set(runs["seed"]), runs.dropna(subset=[metric]), []
-    values = counted.set_index("seed")[metric].astype(float)
-    by_arm = {str(arm): own for arm, own in values.groupby(counted["arm"].to_numpy())}
-    held = {arm: by_arm.get(arm, values[:0]) for arm in arms}
+    every, notes = set(runs["seed"]), []
+    counted = runs.dropna(subset=[metric]).set_index("seed").astype({metric: float})
+    by_arm = dict(list(counted.groupby("arm")[metric]))
+    held = {arm: by_arm.get(arm, counted[metric][:0]) for arm in arms}
     lacking = {label: sorted(every - set(own.index)) for label, own in held.items()}
     short = [f"{arm} lacks {', '.join(map(str, seeds))}" for arm, seeds in lacking.items() if seeds]
     if short and complete:
@@ -94,12 +94,11 @@ def of_seeds(
 def of_comparisons(main: pd.DataFrame, metric: str) -> list[str]:
     """Answers that hang on one seed, and what the comparisons could have shown."""
     notes = []
-    rows = main.to_dict("records")
-    if hanging := [f"{row['arm']} (seed {row['without']})" for row in rows if row["without"]]:
+    without = main.set_index("arm")["without"].items()
+    if hanging := [f"{arm} (seed {seeds})" for arm, seeds in without if seeds]:
         notes.append(f"The answer changes if one seed is left out: {'; '.join(hanging)}.")
-    spreads = [((row["high"] - row["low"]) / 2, row["n"]) for row in rows]
-    least = [resolvable(half, n) for half, n in spreads if half > 0]
-    if least:
+    halves = zip((main["high"] - main["low"]) / 2, main["n"], strict=True)
+    if least := [resolvable(half, n) for half, n in halves if half > 0]:
         low, high = (unit(metric).size(f(least)) for f in (min, max))
         notes.append(
             f"With the spread and the number of seeds seen here, the difference that would be seen "

@@ -91,10 +91,7 @@ def analyse(
     metric: str | None = None,
     group_by: str | None = None,
 ) -> Report:
-    """Reads a study and compares its arms.
-
-    The arguments go before ``report.yaml`` in the study's folder, which goes before the defaults
-    of :class:`Settings`.
+    """Reads a study and compares its arms, as its ``report.yaml`` and the arguments say.
 
     Args:
         folder: The study, ``runs/<study>``.

@@ -18,7 +18,7 @@ from minesweep.errors import UserError
 from minesweep.reporting.read.study import Study
 from minesweep.tracking.reading import UnreadableError, number, read_yaml
 from minesweep.units import lower_is_better
-from minesweep.words import nearest
+from minesweep.words import check_word, nearest
 
 BACKWARD = "samples/backward"
 FORWARD = "samples/forward"
@@ -32,7 +32,7 @@ VIEWS = {
 
 @dataclass(frozen=True)
 class View:
-    """One entry of ``views``; see the module. Each type says what the key may hold."""
+    """One entry of ``views``. Each type says what the key may hold."""
 
     kind: str
     x: Annotated[str, "text"] = ""
@@ -126,10 +126,7 @@ def _check(place: str, given: Mapping[str, Any], known: Sequence[str], of: type)
 
 
 def _view(given: Mapping[str, Any]) -> View:
-    kind = given.get("kind")
-    if kind not in VIEWS:
-        known = f"{', '.join(VIEWS)}{nearest(str(kind), VIEWS)}"
-        raise UserError(f"report.yaml: views: kind={kind} is not one of {known}")
+    kind = check_word("report.yaml: views: kind", given.get("kind"), VIEWS)
     needed, further = VIEWS[kind]
     keys = {key: value for key, value in given.items() if key != "kind"}
     _check(f"views: {kind}: ", keys, (*needed, *further), View)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,11 +19,11 @@ from minesweep.reporting.analyse.arms import (
     resolve_key,
     short_names,
     show,
-    shown_values,
     size_order,
 )
 from minesweep.reporting.analyse.notes import noted
 from minesweep.reporting.analyse.settings import View
+from minesweep.statistics.samples import Interval
 from minesweep.statistics.tables import exponent, slope, summarise
 from minesweep.tracking.reading import UnreadableError, number, read_journal
 from minesweep.units import lower_is_better, unit, words
@@ -39,8 +42,6 @@ class Surface:
         metric: What the mean is of.
         x: Name of the horizontal key.
         y: Name of the vertical key.
-        columns: The values of x as shown, in order.
-        rows: The values of y as shown, in order.
         cells: One row an arm: ``label`` (the value of ``by``), ``x``, ``y``, ``mean``, ``half``
             (of its 95 % interval), ``n`` seeds, and ``rank``: ``BEST`` for the best mean of its x,
             ``CLOSE`` where the interval reaches that mean, else 0.
@@ -50,8 +51,6 @@ class Surface:
     metric: str
     x: str
     y: str
-    columns: list[str]
-    rows: list[str]
     cells: pd.DataFrame
 
 
@@ -111,12 +110,12 @@ def _surface(view: View, compared: Comparison) -> Surface:
     kept = _where(view, arms).dropna(subset=[x, y])
     if kept.empty:
         raise UserError("no arm is left")
-    places = {"label": _groups(kept, by), "x": kept[x].map(show), "y": kept[y].map(show)}
-    cells = pd.DataFrame(places, index=kept.index)
+    cells = pd.DataFrame({"label": _groups(kept, by), "x": kept[x], "y": kept[y]})
     groups = list(cells["label"].unique())
     if len(groups) > MOST_TILES:
         raise UserError(f"{len(groups)} pictures are too many: name fewer keys in by")
-    held = kept.groupby([cells[name] for name in places]).nunique(dropna=False).max()
+    places = kept.groupby([cells[name] for name in cells], sort=False)
+    held = places.nunique(dropna=False).max()
     if differing := [short[key] for key in held.index[held > 1]]:
         raise UserError(
             f"arms of the same {short[x]} and {short[y]} differ in {', '.join(differing)}: "
@@ -128,7 +127,7 @@ def _surface(view: View, compared: Comparison) -> Surface:
     runs = study.runs.assign(arm=labels).merge(cells, on="arm")
     cells = cells.join(summarise(runs, metric), on="arm")
     score = cells["mean"] * (-1 if lower_is_better(metric) else 1)
-    column = score.groupby([cells["label"], cells["x"]])
+    column = score.groupby([cells["label"], cells["x"]], sort=False)
     close = score + cells["half"].fillna(0) >= column.transform("max")
     cells["rank"] = close.astype(int) * CLOSE
     cells.loc[column.idxmax().dropna(), "rank"] = BEST
@@ -136,30 +135,28 @@ def _surface(view: View, compared: Comparison) -> Surface:
     # The best is chosen on validation data, where there are such, as in the table.
     validation, of_study = settings.validation, metric == settings.metric
     judge = validation if of_study and validation in runs else metric
-    if growth := _growth(runs, groups, judge):
+    of_group = dict(list(runs.rename(columns={judge: "value"}).groupby("label")))
+    grows = partial(exponent, smaller=lower_is_better(judge))
+    if growth := _fitted(((label, of_group[label]) for label in groups), grows, _power):
         law = f"best {short[y]} ~ {short[x]}^b (one fit of log {short[y]} on log {short[x]} a seed"
-        compared.notes.append(f"{title}: {law}, 95 % t-interval over seeds): {'; '.join(growth)}.")
-    return Surface(
-        title=title,
-        metric=metric,
-        x=short[x],
-        y=short[y],
-        columns=shown_values(kept[x]),
-        rows=shown_values(kept[y]),
-        cells=cells.set_index("label").loc[groups].reset_index(),
-    )
+        compared.notes.append(f"{title}: {law}, 95 % t-interval over seeds): {growth}.")
+    cells = cells.set_index("label").loc[groups].reset_index()
+    return Surface(title, metric, short[x], short[y], cells)
 
 
-def _growth(runs: pd.DataFrame, groups: list[str], judge: str) -> list[str]:
-    """How the best y grows with x, by label."""
-    found = []
-    for label in groups:
-        own = runs[runs["label"] == label].rename(columns={judge: "value"})
-        if b := exponent(own[["x", "y", "seed", "value"]], smaller=lower_is_better(judge)):
-            # Best values lie on a grid, so that seeds can agree to the last digit.
-            spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
-            found.append(f"{label}: b = {b.mean:.2f} {spread}")
-    return found
+def _fitted(
+    groups: Iterable[tuple[Any, pd.DataFrame]],
+    fit: Callable[[pd.DataFrame], Interval | None],
+    told: Callable[[Interval], str],
+) -> str:
+    """What is told of the fit of each group that has one, in one line."""
+    return "; ".join(f"{name}: {told(b)}" for name, runs in groups if (b := fit(runs)))
+
+
+def _power(b: Interval) -> str:
+    # Best values lie on a grid, so that seeds can agree to the last digit.
+    spread = f"[{b.low:.2f}, {b.high:.2f}]" if b.low < b.high else f"in all {b.n} seeds"
+    return f"b = {b.mean:.2f} {spread}"
 
 
 def _tradeoff(view: View, compared: Comparison) -> Tradeoff:
@@ -168,8 +165,11 @@ def _tradeoff(view: View, compared: Comparison) -> Tradeoff:
     points = pd.DataFrame({"group": _groups(shown, by)}, index=shown.index)
     amounts = {name: _amounts(name, compared) for name in (view.x, view.y)}
     if view.slope:
+        law, u = f"{words(view.y)} for 1 more of {words(view.x)}", unit(view.y)
         drawn = runs.assign(x=amounts[view.x], y=amounts[view.y]).join(points, on="arm")
-        compared.notes.extend(_slopes(view, drawn))
+        fits = _fitted(drawn.groupby("group"), slope, lambda b: u.interval(b.mean, b.low, b.high))
+        told = f"Slope of {law} (one fit a seed, 95 % t-interval over seeds): {fits}."
+        compared.notes.extend([told] if fits else [])
     for place, name in (("x", view.x), ("y", view.y)):
         found = summarise(runs.assign(amount=amounts[name]), "amount").reindex(points.index)
         points[place], points[f"{place}_half"] = found["mean"], found["half"]
@@ -180,18 +180,6 @@ def _tradeoff(view: View, compared: Comparison) -> Tradeoff:
     clock = any(name not in runs and name != "seconds" for name in amounts)
     title = view.title or f"{words(view.y).capitalize()} against {words(view.x)}"
     return Tradeoff(title, view.x, view.y, points, clock)
-
-
-def _slopes(view: View, runs: pd.DataFrame) -> list[str]:
-    """How y changes with x within each group of arms, in one line; none where there is no fit."""
-    u, found = unit(view.y), []
-    for group, own in runs.groupby("group"):
-        if b := slope(own):
-            found.append(f"{group}: {u.interval(b.mean, b.low, b.high)}")
-    if not found:
-        return []
-    law = f"{words(view.y)} for 1 more of {words(view.x)}"
-    return [f"Slope of {law} (one fit a seed, 95 % t-interval over seeds): {'; '.join(found)}."]
 
 
 def _amounts(name: str, compared: Comparison) -> pd.Series:

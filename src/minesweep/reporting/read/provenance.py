@@ -8,11 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-Status = Mapping[str, Any]
-"""A run's ``status.json``."""
 
-
-def provenance(statuses: Sequence[Status]) -> dict[str, Counter[str]]:
+def provenance(statuses: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
     """How many runs hold each value of commit, sources, versions, device, threads and data."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for status in statuses:
@@ -25,7 +22,10 @@ def provenance(statuses: Sequence[Status]) -> dict[str, Counter[str]]:
 
 
 def differences(
-    statuses: Sequence[Status], table: pd.DataFrame, keys: list[str], made: dict[str, Counter[str]]
+    statuses: Sequence[Mapping[str, Any]],
+    table: pd.DataFrame,
+    keys: list[str],
+    made: Mapping[str, Counter[str]],
 ) -> list[str]:
     """A line for each of them that differs within a study, and should not."""
     warnings = []

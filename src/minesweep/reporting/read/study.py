@@ -51,8 +51,6 @@ class Problem:
 
 Histogram = tuple[np.ndarray, float, float]
 """Counts ``[bins]``, the left edge of the first bin and the right edge of the last."""
-Histograms = dict[str, dict[str, dict[int, Histogram]]]
-"""By run, then metric, then step."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Study:
     keys: list[str]
     metrics: list[str]
     curves: pd.DataFrame
-    histograms: Histograms
+    histograms: dict[str, dict[str, dict[int, Histogram]]]
     problems: list[Problem]
     warnings: list[str]
     provenance: dict[str, Counter[str]]
@@ -166,7 +164,6 @@ def read_study(folder: Path | str) -> Study:
     table = _one_run_each(table, keys, found, problems)
     kept = set(table["run"])
     found = [run for run in found if run.name in kept]
-    curves, histograms = _curves(found)
     statuses = [run.status for run in found]
     made_with = provenance(statuses)
     return Study(
@@ -175,8 +172,8 @@ def read_study(folder: Path | str) -> Study:
         failed=_failed([run for run in read if run.status["state"] == "failed"], table, keys),
         keys=keys,
         metrics=metrics,
-        curves=curves,
-        histograms=histograms,
+        curves=_curves(found),
+        histograms={run.name: run.histograms for run in found},
         problems=sorted(problems, key=lambda p: (p.kind, p.run)),
         warnings=differences(statuses, table, keys, made_with),
         provenance=made_with,
@@ -339,7 +336,7 @@ def _told_by_choice(found: list[_Run], group: str, column: list[Any]) -> bool:
     return len({*column} - {None}) <= 1 and len(held) == len({*targets})
 
 
-def _curves(found: list[_Run]) -> tuple[pd.DataFrame, Histograms]:
+def _curves(found: list[_Run]) -> pd.DataFrame:
     runs = np.repeat(np.arange(len(found)), [len(run.values) for run in found])
     metrics = [name for run in found for name in run.metrics]
     names = pd.Index([run.name for run in found], dtype=object)
@@ -351,7 +348,7 @@ def _curves(found: list[_Run]) -> tuple[pd.DataFrame, Histograms]:
     }
     # A row that was written twice counts once, the last one wins.
     once = pd.DataFrame(columns).drop_duplicates(["run", "metric", "step"], keep="last")
-    return once.reset_index(drop=True), {run.name: run.histograms for run in found}
+    return once.reset_index(drop=True)
 
 
 def _histogram(value: dict[str, Any]) -> Histogram | None:

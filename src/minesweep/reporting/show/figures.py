@@ -61,9 +61,12 @@ def styles(report: Report) -> tuple[list[str], list[str], list[list[int]]]:
         base for arm, base in report.baselines.items() if arm in labels and arm not in twins
     )
     own = [label for label in labels if label not in users and label not in twins]
-    hues = {label: HUES[place % len(HUES)] for place, label in enumerate(own)}
-    dashes = {label: SOLID if place < len(HUES) else DOTTED for place, label in enumerate(own)}
-    for label in own:
+    hues, dashes = {}, {}
+    for place, label in enumerate(own):
+        hues[label], dashes[label] = (
+            HUES[place % len(HUES)],
+            DOTTED if place >= len(HUES) else SOLID,
+        )
         if (base := report.baselines.get(label)) is not None:
             hues[base] = hues[label] if users[base] == 1 else GREY
     for twin, label in twins.items():
@@ -185,8 +188,7 @@ def differences(report: Report) -> Figure | None:
 
 def parallel(report: Report) -> Figure | None:
     """Every run as a line over its settings and results."""
-    main = report.settings.metric
-    listed = some_runs(report)
+    main, listed = report.settings.metric, some_runs(report)
     runs = listed.dropna(subset=[main])
     if len(runs) < 2:
         return None
@@ -226,9 +228,8 @@ def parallel(report: Report) -> Figure | None:
         )
     )
     unseen = lines.mark_point(opacity=1).encode(strokeOpacity=alt.value(0))
-    dots = unseen.add_params(brush, kept)
     told = charts.chart(texts_at).mark_text(align="right", dx=-4, fontSize=10)
-    chart = lines + dots + told.encode(x=x, y=y, text="text:N")
+    chart = lines + unseen.add_params(brush, kept) + told.encode(x=x, y=y, text="text:N")
     more = "" if len(listed) == len(report.runs) else f" of {len(report.runs):,}"
     caption = (
         f"one line a run ({len(runs)}{more} runs); drag over an axis to keep the runs that pass "
@@ -266,7 +267,7 @@ def surface(view: Surface, place: int) -> list[Figure]:
         "dotted: those whose 95 % t-interval reaches that best mean"
     )
     shared = view.title, caption, "tile"
-    height = 40 + 40 * len(view.rows)
+    height = 40 + 40 * len(shown_values(view.cells["y"]))
     return [
         Figure(f"surface-{place}-{i}", *shared, _tile(view, own), height, str(label))
         for i, (label, own) in enumerate(cells.groupby("label", sort=False))
@@ -278,8 +279,7 @@ def _tile(view: Surface, cells: pd.DataFrame) -> Any:
     low, high = float(view.cells["mean"].min()), float(view.cells["mean"].max())
     rows = [
         {
-            "x": clean(cell["x"]),
-            "y": clean(cell["y"]),
+            **{name: clean(show(cell[name])) for name in ("x", "y")},
             "mean": short([cell["mean"] * u.factor])[0],
             "text": u.value(cell["mean"], sign=False),
             "told": f"{u.mean(cell['mean'], cell['half'])}, {cell['n']} seeds",
@@ -288,11 +288,11 @@ def _tile(view: Surface, cells: pd.DataFrame) -> Any:
         }
         for cell in cells.to_dict("records")
     ]
-    columns, up = ([clean(v) for v in values] for values in (view.columns, view.rows[::-1]))
+    columns, rising = ([*map(clean, shown_values(view.cells[name]))] for name in ("x", "y"))
     named = (("x", view.x), ("y", view.y), ("told", words(view.metric)))
     base = charts.chart(rows).encode(
         x=alt.X("x:N", title=view.x, sort=columns, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("y:N", title=view.y, sort=up),
+        y=alt.Y("y:N", title=view.y, sort=rising[::-1]),
         tooltip=[alt.Tooltip(f"{name}:N", title=title) for name, title in named],
     )
     # Blue to yellow, even in lightness, which colour-blind people read alike.

@@ -187,9 +187,9 @@ def to_console(table: Table) -> RichTable:
         numeric = all(text[:1] in DASH + "+\N{MINUS SIGN}<0123456789" for text in texts)
         # A number is never broken; a phrase may be, between its words.
         parts = texts if numeric else [word for text in texts for word in text.split()]
-        justify: Literal["left", "right"] = "right" if numeric else "left"
         least = max(map(len, parts), default=0)
-        shown.add_column(Text(column), justify=justify, min_width=least)
+        side: Literal["left", "right"] = "right" if numeric else "left"
+        shown.add_column(Text(column), justify=side, min_width=least)
     for row in table.rows:
         shown.add_row(*map(Text, row))
     return shown

@@ -116,11 +116,7 @@ def summary(report: Report) -> str:
 
 
 def render(report: Report, figures: list[Figure]) -> str:
-    """The page as HTML.
-
-    It loads nothing (its content security policy forbids the network). The template escapes every
-    text; inside a script :func:`~minesweep.pages.data` does.
-    """
+    """The page as HTML. Its template escapes every text, and :func:`data` those in scripts."""
     sections = [list(same) for _, same in groupby(figures, key=attrgetter("title"))]
     sized = {f.id: f.chart.properties(width="container", height=f.height) for f in figures}
     specs = {f.id: {"chart": sized[f.id].to_dict(), "axes": f.axes} for f in figures}
