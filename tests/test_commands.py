@@ -243,6 +243,8 @@ def test_the_block_of_transformers_runs(tmp_path: Path) -> None:
     assert [line["hard/samples/k"] for line in logged] == [16, 16]
 
 
+# datasets 3.0 leaves it to Python to close a CSV file.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_the_block_of_datasets_runs(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,9 +75,9 @@ def test_a_server_that_is_stopped_in_mid_run(wandb_server: WandbServer, runs_dir
 
 
 def test_a_server_that_refuses_the_run_gets_it_later(
-    train: Train, runs_dir: Path, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch
+    train: Train, runs_dir: Path, wandb_server: WandbServer
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "too short")
+    wandb_server.fault = 401
     with pytest.warns(UserWarning, match=r"W&B did not take all .* wandb sync .*offline-run-") as w:
         train(*SHORT)
     assert len(w) == 1

@@ -31,6 +31,8 @@ STORED = ROOT / "results" / "versions.json"
 LEFT_OUT = ("gpu", "bench")
 # Each wants a newer one of another package than is declared, which would keep its lowest out.
 APART = ("import-linter", "wandb-workspaces", "wordllama")
+# Files of it are read and it is not imported, so that it needs none of what it asks for.
+FILES = ("wordllama",)
 # Newer ones want NumPy 2 without declaring it, or warn the lowest Matplotlib of old spellings.
 BELOW = ("pyarrow<18", "pyparsing<3.3")
 SHOWN = ("torch", "numpy", "hydra-core", "omegaconf", "optuna", "pytorch-metric-learning")
@@ -48,6 +50,8 @@ class Environment:
     python: str
     words: Callable[[], list[str]]
     is_what: str
+    alone: Callable[[], list[str]] = list
+    """What pip is told to install without what that asks for."""
 
 
 def declared() -> list[Requirement]:
@@ -63,12 +67,17 @@ def pinned() -> list[str]:
 
 
 def lowest() -> list[str]:
+    return [*(exact(one) for one in declared() if one.name not in APART), *BELOW]
+
+
+def lowest_files() -> list[str]:
+    return [exact(one) for one in declared() if one.name in FILES]
+
+
+def exact(requirement: Requirement) -> str:
     """``name==X`` of ``name>=X``; what declares no bound is taken as it comes."""
-    words = []
-    for requirement in (one for one in declared() if one.name not in APART):
-        bounds = [part.version for part in requirement.specifier if part.operator == ">="]
-        words.append(f"{requirement.name}=={bounds[0]}" if bounds else requirement.name)
-    return [*words, *BELOW]
+    bounds = [part.version for part in requirement.specifier if part.operator == ">="]
+    return f"{requirement.name}=={bounds[0]}" if bounds else requirement.name
 
 
 def newest() -> list[str]:
@@ -81,7 +90,9 @@ def newest() -> list[str]:
 ENVIRONMENTS = {
     "pinned": Environment("python3.11", pinned, "the pinned versions"),
     "python-3.13": Environment("python3.13", pinned, "the pinned versions, with Python 3.13"),
-    "lowest": Environment("python3.11", lowest, "the lowest versions that are declared"),
+    "lowest": Environment(
+        "python3.11", lowest, "the lowest versions that are declared", lowest_files
+    ),
     "newest": Environment("python3.11", newest, "the newest, with Hydra's next"),
 }
 
@@ -97,6 +108,8 @@ def built(name: str, folder: Path) -> Path:
     subprocess.run([ENVIRONMENTS[name].python, "-m", "venv", "--clear", folder], check=True)
     python = folder / "bin" / "python"
     install(python, *ENVIRONMENTS[name].words())
+    if alone := ENVIRONMENTS[name].alone():
+        install(python, "--no-deps", *alone)
     return python
 
 

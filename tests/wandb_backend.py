@@ -1,8 +1,8 @@
 """What a W&B server knows and answers, without the HTTP: runs, sweeps and their trials.
 
-It answers the GraphQL operations that wandb 0.22.3 to 0.31.0 make for runs and sweeps. It does
-not answer `wandb.Api()` queries, artifacts, Bayesian sweeps or early termination: an operation
-it does not know is noted in `Backend.unanswered`.
+It answers the GraphQL operations that wandb 0.22.3 to 0.31.0 make for runs and sweeps. It keeps
+no artifacts, and answers no `wandb.Api()` queries, Bayesian sweeps or early termination: an
+operation it does not know is noted in `Backend.unanswered`.
 """
 
 from __future__ import annotations
@@ -114,13 +114,21 @@ class Backend:
 
     def _viewer(self, _: dict[str, Any]) -> dict[str, Any]:
         person = {"id": "1", "entity": ENTITY, "username": ENTITY, "email": "tester@localhost"}
-        return {"viewer": {**person, "flags": "{}", "teams": {"edges": []}}}
+        server = {"cliVersionInfo": {"max_cli_version": "1.0.0"}}
+        viewer = {**person, "flags": "{}", "teams": {"edges": []}}
+        return {"viewer": viewer, "serverInfo": server}
 
     def _server_features(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
     def _capabilities(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {name: {"fields": []} for name in ("QueryType", "MutationType", "ServerInfoType")}
+        """That it says which clients it takes; older clients wait for artifacts otherwise."""
+        known = {
+            "QueryType": ["serverInfo"],
+            "MutationType": [],
+            "ServerInfoType": ["cliVersionInfo"],
+        }
+        return {kind: {"fields": [{"name": n} for n in known[kind]]} for kind in known}
 
     def _organization(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"entity": {"organization": None}}
@@ -248,9 +256,12 @@ class Backend:
         answer = {"runID": variables["run"], "uploadHeaders": [], "files": files}
         return {"createRunFiles": answer}
 
+    def _input_fields(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"TypeInfo": {"inputFields": []}}
+
     def graphql(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """Answer one GraphQL request; None for an operation that is not known."""
-        name = re.findall(r"(?:query|mutation)\W+(\w+)", body["query"])[0]
+        name = re.findall(r"^\s*(?:query|mutation)?\W*(\w+)", body["query"])[0]
         if name not in _OPERATIONS:
             self.unanswered.append(name)
             return None
@@ -288,6 +299,7 @@ _OPERATIONS = {
     "UpsertBucket": Backend._upsert_bucket,
     "RunResumeStatus": Backend._resume_status,
     "RunStoppedStatus": Backend._stopped_status,
+    "InputFields": Backend._input_fields,
     "CreateRunFiles": Backend._create_run_files,
 }
 

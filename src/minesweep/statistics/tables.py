@@ -100,6 +100,8 @@ def compare(runs: pd.DataFrame, metric: str, baselines: Mapping[str, str]) -> pd
             rows.append([metric, arm, baseline, *numbers, " ".join(map(str, without))])
     told = ["n", "difference", "low", "high", "p", "p_holm"]
     table = pd.DataFrame(rows, columns=["measure", "arm", "baseline", *told, "without"])
+    # Without rows they would be objects, and pandas 2 warns where such tables are put together.
+    table = table.astype({name: int if name == "n" else float for name in told})
     return table.assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
 
 

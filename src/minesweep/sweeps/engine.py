@@ -7,7 +7,7 @@ can work on one file, on one machine or many: the lease of a run says who comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -102,9 +102,11 @@ def _plan(
     measured: bool = False,
 ) -> list[Trial]:
     """The trials; without those whose miner does not fit, and after measuring where that is due."""
-    hidden = len(wanted) < MANY or not console.is_terminal
+    bar: Iterable[Sequence[str]] = wanted
+    # A bar that is merely disabled ends in an empty line with older versions of Rich.
+    if len(wanted) >= MANY and console.is_terminal:
+        bar = track(wanted, "checking trials", console=console, transient=True)
     try:
-        bar = track(wanted, "checking trials", console=console, transient=True, disable=hidden)
         return planner.plan(bar)
     except DoesNotFit:
         fitting, _ = planner.fitting(wanted)

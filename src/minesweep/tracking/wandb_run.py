@@ -85,6 +85,7 @@ class WandbRun:
                 )
             except Exception as error:
                 self.problems.append(f"{type(error).__name__}: {error}")
+                end_service(wandb)  # it would say that the id is in use
         return None
 
     def put(self, call: Callable[[], object]) -> None:
