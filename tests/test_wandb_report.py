@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from children import end_wandb
 from conftest import ROOT, Train
 from wandb_backend import Run
 from wandb_server import WandbServer
@@ -89,13 +88,9 @@ def test_offline_nothing_is_lost_and_one_line_tells_how_to_send_it(
 
 
 def test_a_server_that_refuses_costs_one_line(
-    study: Path,
-    wandb_server: WandbServer,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    study: Path, wandb_server: WandbServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "too short")
-    end_wandb()  # the key is read by a client that has not begun
+    wandb_server.fault = 401
     assert command.main([str(study)]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
     assert len(told) == 1
