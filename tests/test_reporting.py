@@ -132,7 +132,7 @@ def test_rate_is_chosen_on_validation_and_reported_on_test(tmp_path: Path) -> No
     assert len(tried) == 30
     means = tried.groupby(["miner", "optimizer.lr"])["val/accuracy"].mean().reset_index()
     best = means.loc[means.groupby("miner")["val/accuracy"].idxmax()].set_index("miner")
-    assert best["optimizer.lr"].to_dict() == {c.arm: c.value for c in result.choices}
+    assert best["optimizer.lr"].to_dict() == result.choices.set_index("arm")["value"].to_dict()
 
 
 def test_further_metrics_are_compared_and_a_reference_that_spends_nothing_is_no_budget(

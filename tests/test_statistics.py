@@ -104,12 +104,12 @@ def test_choose_compares_values_on_the_seeds_that_all_have() -> None:
         (0.01, 2, 0.99),
     ]
     runs = pd.DataFrame(rows, columns=["lr", "seed", "val"]).assign(arm="a")
-    kept, (choice,) = choose(runs, "lr", "val")
+    kept, choices = choose(runs, "lr", "val")
+    (choice,) = choices.itertuples()
     assert choice.value == 0.1, "0.01 has the better mean only on seeds that 0.1 was not run on"
     assert choice.seeds == (0,)
-    assert choice.at_edge
     assert list(kept["lr"]) == [0.1]
-    assert choose(runs, "lr", "val", lower_is_better=True)[1][0].value == 0.01
+    assert choose(runs, "lr", "val", lower_is_better=True)[1]["value"].tolist() == [0.01]
 
 
 def test_a_value_whose_seeds_diverge_does_not_win() -> None:
@@ -117,12 +117,13 @@ def test_a_value_whose_seeds_diverge_does_not_win() -> None:
     rows = [(0.1, seed, 0.99) for seed in range(3)] + [(0.01, seed, 0.9) for seed in range(5)]
     runs = pd.DataFrame(rows, columns=["lr", "seed", "val"]).assign(arm="a")
     failed = pd.DataFrame([(0.1, seed, math.nan, "a") for seed in (3, 4)], columns=runs.columns)
-    kept, (choice,) = choose(pd.concat([runs, failed]), "lr", "val")
+    kept, choices = choose(pd.concat([runs, failed]), "lr", "val")
+    (choice,) = choices.itertuples()
     assert (choice.value, choice.better, choice.lost) == (0.01, 0.1, {0.1: 2})
     assert set(kept["lr"]) == {0.01}
     # Where every value has failed seeds the best one is kept, and says so.
     every = pd.concat([runs[runs["seed"] != 4], failed, failed[1:].assign(lr=0.01)])
-    (choice,) = choose(every, "lr", "val")[1]
+    (choice,) = choose(every, "lr", "val")[1].itertuples()
     assert (choice.value, choice.lost) == (0.1, {0.1: 2, 0.01: 1})
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,37 +16,6 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from minesweep.statistics.samples import CONFIDENCE, Interval, holm, interval
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The value of a swept key that did best on validation data in one arm.
-
-    Attributes:
-        arm: The arm's label, the key apart.
-        key: The swept key.
-        value: The value chosen.
-        tried: All values of which a run finished.
-        seeds: The seeds on which all values were compared; empty if they shared none, and then
-            each value's mean is over its own seeds.
-        lost: By value, how many of its seeds failed or have no validation result. A value that is
-            not among ``tried`` lost all of its seeds.
-        better: The value with the best mean of all, if it lost for its failed seeds; else None.
-    """
-
-    arm: str
-    key: str
-    value: object
-    tried: tuple[object, ...]
-    seeds: tuple[int, ...]
-    lost: Mapping[object, int]
-    better: object = None
-
-    @property
-    def at_edge(self) -> bool:
-        """Whether a better value may lie beyond those tried."""
-        numbers = sorted(v for v in self.tried if isinstance(v, int | float))
-        return len(numbers) > 1 and self.value in (numbers[0], numbers[-1])
 
 
 def deciding_seeds(differences: pd.Series) -> list[Any]:
@@ -110,7 +78,7 @@ def choose(
     key: str,
     validation: str,
     lower_is_better: bool = False,
-) -> tuple[pd.DataFrame, list[Choice]]:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keeps, in each arm, the runs of the value of ``key`` that did best on validation data.
 
     Values are compared by their mean over the seeds that all of them have: a value that ran on
@@ -124,9 +92,13 @@ def choose(
         lower_is_better: Whether the smallest mean wins.
 
     Returns:
-        The runs that are left, and what was chosen, one choice an arm.
+        The runs that are left, and what was chosen, one row an arm: ``arm``, ``key``, ``value``,
+        ``tried`` (the values of which a run finished), ``seeds`` (those on which all values were
+        compared; where they share none, each value's mean is over its own), ``lost`` (by value,
+        how many of its seeds failed or have no validation result), and ``better`` (the value
+        with the best mean of all, if it lost for its failed seeds; else None).
     """
-    kept, choices = [], []
+    kept, rows = [], []
     best_of = min if lower_is_better else max
     for arm, group in runs.groupby("arm", sort=False):
         missing = group[validation].isna()
@@ -142,17 +114,10 @@ def choose(
         best = best_of([v for v in means if not lost[v]] or list(means), key=means.__getitem__)
         top = best_of(means, key=means.__getitem__)
         kept.append(by_value[best])
-        choices.append(
-            Choice(
-                arm=str(arm),
-                key=key,
-                value=best,
-                tried=tuple(means),
-                seeds=tuple(sorted(shared)),
-                lost=lost,
-                better=top if means[top] != means[best] else None,
-            )
-        )
+        better = top if means[top] != means[best] else None
+        rows.append((arm, key, best, tuple(means), tuple(sorted(shared)), lost, better))
+    columns = ["arm", "key", "value", "tried", "seeds", "lost", "better"]
+    choices = pd.DataFrame(rows, columns=columns, dtype=object)
     return (pd.concat(kept) if kept else runs.iloc[:0]), choices
 
 

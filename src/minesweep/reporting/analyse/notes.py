@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 
 from minesweep.errors import UserError
 from minesweep.reporting.analyse.arms import show, shown_values
 from minesweep.statistics.samples import POWER, resolvable, two_groups
-from minesweep.statistics.tables import Choice
 from minesweep.tracking.reading import UnreadableError
 from minesweep.units import unit, words
 
@@ -26,12 +26,10 @@ def noted(notes: list[str], told: str, unless: bool = False) -> Iterator[None]:
         notes.append(f"{told}: {error}.")
 
 
-def of_choices(choices: list[Choice], validation: str) -> list[str]:
+def of_choices(table: pd.DataFrame, key: str, validation: str) -> list[str]:
     """Which values were tried, and where the best of them may not be the best there is."""
-    if not choices:
-        return []
-    key = choices[0].key
-    tried = shown_values(value for choice in choices for value in choice.tried)
+    choices: list[Any] = list(table.itertuples())
+    tried = shown_values(value for c in choices for value in c.tried)
     notes = [
         f"{key} was chosen for each arm on {words(validation)} among "
         f"{', '.join(tried)}; only the runs of the chosen value are in the table."
@@ -54,11 +52,17 @@ def of_choices(choices: list[Choice], validation: str) -> list[str]:
             )
         if gone := [told for value, told in lost.items() if value not in c.tried]:
             notes.append(f"{c.arm}: no seed of {key} finished with a result at {', '.join(gone)}.")
-    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if c.at_edge]:
+    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if _at_edge(c.value, c.tried)]:
         notes.append(f"Chosen at the edge of what was tried: {'; '.join(edge)}.")
     if apart := [c.arm for c in choices if not c.seeds]:
         notes.append(f"Values were compared on no shared seeds: {'; '.join(apart)}.")
     return notes
+
+
+def _at_edge(value: object, tried: Iterable[object]) -> bool:
+    """Whether a better value may lie beyond those tried."""
+    numbers = sorted(v for v in tried if isinstance(v, int | float))
+    return len(numbers) > 1 and value in (numbers[0], numbers[-1])
 
 
 def of_seeds(

@@ -38,7 +38,7 @@ from minesweep.reporting.analyse.settings import (
 )
 from minesweep.reporting.analyse.views import Surface, Tradeoff, make_views
 from minesweep.reporting.read.study import Study, read_study
-from minesweep.statistics.tables import Choice, band, choose, compare, summarise
+from minesweep.statistics.tables import band, choose, compare, summarise
 from minesweep.units import lower_is_better
 
 
@@ -52,7 +52,7 @@ class Report(Comparison):
         table: One row an arm, indexed by label: its columns, ``seeds``, and mean, half width,
             difference, low, high, p, p_holm and answer of each measure.
         comparisons: One row a measure and an arm.
-        choices: What ``best_by`` chose.
+        choices: What ``best_by`` chose (:func:`minesweep.statistics.tables.choose`), if anything.
         answers: The comparisons on the main measure; ``least`` is the smallest difference that
             matters, of the rules that have one.
         prices: By each compared arm's label, the multiple of its baseline's examples that it
@@ -65,7 +65,7 @@ class Report(Comparison):
     measures: dict[str, str]
     table: pd.DataFrame
     comparisons: pd.DataFrame
-    choices: list[Choice]
+    choices: pd.DataFrame
     answers: pd.DataFrame
     prices: pd.DataFrame
     headline: str
@@ -110,9 +110,8 @@ def analyse(
     # A sweep that has only begun may have no run of the baseline yet.
     with noted(notes, "Nothing is compared", unless=bool(baseline or group_by)):
         baselines = _baselines(arms, settings, notes)
-    if choices:
-        values = pd.Series({choice.arm: choice.value for choice in choices}, dtype=object)
-        arms = arms.assign(**{choices[0].key: values})
+    if len(choices):
+        arms = arms.assign(**{choices["key"].iloc[0]: choices.set_index("arm")["value"]})
     step_seconds = read_step_seconds(study.folder, arms.index, notes)
     compared = Comparison(study, settings, runs, arms, baselines, step_seconds, notes)
     measures = make_measures(compared)
@@ -176,7 +175,7 @@ def _settings(
 
 def _arms(
     study: Study, settings: Settings, notes: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[Choice]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The runs that count; these and those that were tried beside them; the arms; what was chosen.
 
     Keys to group by come first, so that a group's arms stand together.
@@ -194,12 +193,11 @@ def _arms(
     failed = agreeing(study.failed, arms.reset_index(), keys)
     tried = pd.concat([runs, failed], ignore_index=True)
     if chosen is None:
-        return runs, tried, arms, []
+        return runs, tried, arms, pd.DataFrame()
     smaller = lower_is_better(settings.validation)
     runs, choices = choose(tried, chosen, settings.validation, smaller)
-    notes += of_choices(choices, settings.validation)
-    left = {choice.arm for choice in choices}
-    if dropped := [arm for arm in arms.index if arm not in left]:
+    notes += of_choices(choices, chosen, settings.validation) if len(choices) else []
+    if dropped := [arm for arm in arms.index if arm not in {*choices["arm"]}]:
         notes.append(f"Left out, without {settings.validation}: {'; '.join(dropped)}.")
     return runs, tried, arms.drop(dropped), choices
 

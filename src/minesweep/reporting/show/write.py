@@ -50,7 +50,7 @@ def keep(report: Report, folder: Path) -> list[Path]:
     curves = report.curve(report.settings.validation)
     files = {f"{name}.md": summary(report), f"{name}.csv": texts.pop("table")}
     files |= {f"{name}_{kind}.csv": text for kind, text in texts.items()}
-    if report.choices:
+    if len(report.choices):
         files[f"{name}_tried.csv"] = _csv(report.study.runs)
     if len(curves):
         files[f"{name}_curves.csv"] = _csv(curves)
