@@ -46,7 +46,7 @@ def test_every_run_that_is_amiss_is_told(tmp_path: Path) -> None:
     (tmp_path / "stray").mkdir()
     after = analyse(tmp_path)
     pd.testing.assert_frame_equal(after.table, before)
-    kinds = {problem.run: problem.kind for problem in after.study.problems}
+    kinds = {problem.run: problem.kind for problem in after.study.problems.itertuples()}
     assert kinds == dict(
         zip(
             "abcdefghi",
@@ -60,7 +60,7 @@ def test_every_run_that_is_amiss_is_told(tmp_path: Path) -> None:
             strict=True,
         )
     ) | {"e": "half-written"}
-    told = {problem.run: problem.detail for problem in after.study.problems}
+    told = {problem.run: problem.detail for problem in after.study.problems.itertuples()}
     assert told["a"] == "the loss is NaN at step 40"
     assert "step 40 of 100" in told["b"]
 
@@ -70,7 +70,7 @@ def test_a_run_that_was_done_twice_counts_once(tmp_path: Path) -> None:
     write_run(tmp_path, config(), 0.9, name="new", updated="2026-02-01T00:00:00")
     study = read_study(tmp_path)
     assert study.runs["run"].tolist() == ["new"]
-    assert [(p.run, p.kind) for p in study.problems] == [("old", "duplicate")]
+    assert [(p.run, p.kind) for p in study.problems.itertuples()] == [("old", "duplicate")]
 
 
 def test_journal_lines_that_are_broken_are_counted(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_journal_lines_that_are_broken_are_counted(tmp_path: Path) -> None:
     with (run / "journal.jsonl").open("ab") as file:
         file.write("\n".join(bad).encode() + b"\n\xff\xfe\n")
     study = read_study(tmp_path)
-    (problem,) = study.problems
+    (problem,) = study.problems.itertuples()
     assert problem.detail.startswith("9 lines skipped")
     assert study.curves["step"].max() == 100
     assert np.isfinite(study.curves["value"]).all()
@@ -112,7 +112,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (inside / "summary.json").symlink_to(outside / "summary.json")
     study = read_study(tmp_path / "study")
     assert len(study.runs) == 1
-    assert [p.run for p in study.problems] == ["linked-file"]
+    assert [p.run for p in study.problems.itertuples()] == ["linked-file"]
 
 
 def test_what_differs_within_the_table_is_said(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_one_run_and_nothing_else(tmp_path: Path) -> None:
     (run / "journal.jsonl").unlink()
     result = analyse(tmp_path)
     write(result)
-    assert result.study.problems[0].kind == "damaged journal"
+    assert result.study.problems["kind"].iloc[0] == "damaged journal"
     assert result.table["test/accuracy mean"].tolist() == [0.9]
     assert (tmp_path / "report" / "report.html").exists()
 

@@ -108,6 +108,7 @@ def test_choose_compares_values_on_the_seeds_that_all_have() -> None:
     (choice,) = choices.itertuples()
     assert choice.value == 0.1, "0.01 has the better mean only on seeds that 0.1 was not run on"
     assert choice.seeds == (0,)
+    assert choice.at_edge
     assert list(kept["lr"]) == [0.1]
     assert choose(runs, "lr", "val", lower_is_better=True)[1]["value"].tolist() == [0.01]
 

@@ -202,7 +202,9 @@ def test_a_damaged_file_is_told_and_the_other_runs_are_reported(
     result = analyse(study)
     counts = name == "journal.jsonl"  # its summary still counts
     assert len(result.runs) == 1 + counts
-    assert [p.run for p in result.study.problems] == ["run-1"] * (how != "empty" or not counts)
+    assert [p.run for p in result.study.problems.itertuples()] == ["run-1"] * (
+        how != "empty" or not counts
+    )
     assert write_index(study.parent).exists()
 
 

@@ -95,8 +95,9 @@ def choose(
         The runs that are left, and what was chosen, one row an arm: ``arm``, ``key``, ``value``,
         ``tried`` (the values of which a run finished), ``seeds`` (those on which all values were
         compared; where they share none, each value's mean is over its own), ``lost`` (by value,
-        how many of its seeds failed or have no validation result), and ``better`` (the value
-        with the best mean of all, if it lost for its failed seeds; else None).
+        how many of its seeds failed or have no validation result), ``better`` (the value with
+        the best mean of all, if it lost for its failed seeds; else None) and ``at_edge`` (whether
+        a better value may lie beyond those tried).
     """
     kept, rows = [], []
     best_of = min if lower_is_better else max
@@ -115,8 +116,10 @@ def choose(
         top = best_of(means, key=means.__getitem__)
         kept.append(by_value[best])
         better = top if means[top] != means[best] else None
-        rows.append((arm, key, best, tuple(means), tuple(sorted(shared)), lost, better))
-    columns = ["arm", "key", "value", "tried", "seeds", "lost", "better"]
+        numbers = sorted(v for v in means if isinstance(v, int | float))
+        at_edge = len(numbers) > 1 and best in (numbers[0], numbers[-1])
+        rows.append((arm, key, best, tuple(means), tuple(sorted(shared)), lost, better, at_edge))
+    columns = ["arm", "key", "value", "tried", "seeds", "lost", "better", "at_edge"]
     choices = pd.DataFrame(rows, columns=columns, dtype=object)
     return (pd.concat(kept) if kept else runs.iloc[:0]), choices
 

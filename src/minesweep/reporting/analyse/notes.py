@@ -52,17 +52,11 @@ def of_choices(table: pd.DataFrame, key: str, validation: str) -> list[str]:
             )
         if gone := [told for value, told in lost.items() if value not in c.tried]:
             notes.append(f"{c.arm}: no seed of {key} finished with a result at {', '.join(gone)}.")
-    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if _at_edge(c.value, c.tried)]:
+    if edge := [f"{c.arm} ({show(c.value)})" for c in choices if c.at_edge]:
         notes.append(f"Chosen at the edge of what was tried: {'; '.join(edge)}.")
     if apart := [c.arm for c in choices if not c.seeds]:
         notes.append(f"Values were compared on no shared seeds: {'; '.join(apart)}.")
     return notes
-
-
-def _at_edge(value: object, tried: Iterable[object]) -> bool:
-    """Whether a better value may lie beyond those tried."""
-    numbers = sorted(v for v in tried if isinstance(v, int | float))
-    return len(numbers) > 1 and value in (numbers[0], numbers[-1])
 
 
 def of_seeds(

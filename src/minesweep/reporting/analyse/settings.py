@@ -166,10 +166,10 @@ def parse_baseline(text: str) -> dict[str, Any]:
 def check_settings(study: Study, settings: Settings) -> None:
     """Raises a UserError where the study has no finished run, or not the metrics asked for."""
     if study.runs.empty:
-        told, first = study.amiss, study.problems[0]
+        told, first = study.amiss, study.problems.iloc[0]
         raise UserError(
             f"{study.folder}: no finished run to report ({told}); "
-            f"the first: {first.run}: {first.detail}"
+            f"the first: {first['run']}: {first['detail']}"
         )
     judging = [settings.validation] if settings.best_by else []
     for metric in (settings.metric, *settings.further, *judging):

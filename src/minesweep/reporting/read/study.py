@@ -33,22 +33,6 @@ EQUAL_COST = "trainer.equal_cost"
 """A number of steps that follows from the arm. Whether there is one tells arms apart."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A run that is not, or not wholly, in the tables, and why.
-
-    Attributes:
-        run: The name of its folder.
-        kind: ``unfinished``, ``failed``, ``half-written``, ``unreadable``, ``duplicate`` or
-            ``damaged journal`` (the only kind whose run still counts).
-        detail: One line.
-    """
-
-    run: str
-    kind: str
-    detail: str
-
-
 Histogram = tuple[np.ndarray, float, float]
 """Counts ``[bins]``, the left edge of the first bin and the right edge of the last."""
 
@@ -66,7 +50,9 @@ class Study:
         metrics: The columns that hold metrics.
         curves: Long table ``run``, ``step``, ``metric``, ``value`` of the finished runs.
         histograms: By run, then metric, then step.
-        problems: Every run that is amiss.
+        problems: One row a run that is not, or not wholly, in the tables: ``run``, ``kind``
+            (``unfinished``, ``failed``, ``half-written``, ``unreadable``, ``duplicate`` or
+            ``damaged journal``, the only one whose run still counts) and ``detail``, one line.
         warnings: Where versions, sources, device or data differ within the study.
         provenance: Distinct values of commit, versions, ... with the number of runs of each.
     """
@@ -78,7 +64,7 @@ class Study:
     metrics: list[str]
     curves: pd.DataFrame
     histograms: dict[str, dict[str, dict[int, Histogram]]]
-    problems: list[Problem]
+    problems: pd.DataFrame
     warnings: list[str]
     provenance: dict[str, Counter[str]]
 
@@ -89,7 +75,7 @@ class Study:
     @property
     def amiss(self) -> str:
         """How many runs are amiss, by kind: ``2 failed, 1 unfinished``."""
-        counts = Counter(problem.kind for problem in self.problems)
+        counts = Counter(self.problems["kind"])
         return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
@@ -157,7 +143,7 @@ def read_study(folder: Path | str) -> Study:
         UserError: There is no such folder, or no run in it.
     """
     folder = Path(folder).resolve()
-    problems: list[Problem] = []
+    problems: list[tuple[str, str, str]] = []
     read = [run for path in run_folders(folder) if (run := _read_run(path, problems))]
     found = [run for run in read if run.status["state"] == "finished"]
     table, keys, metrics = _table(found)
@@ -174,7 +160,7 @@ def read_study(folder: Path | str) -> Study:
         metrics=metrics,
         curves=_curves(found),
         histograms={run.name: run.histograms for run in found},
-        problems=sorted(problems, key=lambda p: (p.kind, p.run)),
+        problems=pd.DataFrame(sorted(problems), columns=["kind", "run", "detail"]),
         warnings=differences(statuses, table, keys, made_with),
         provenance=made_with,
     )
@@ -213,9 +199,9 @@ def _is_run(path: Path) -> bool:
     return any((path / name).exists() for name in ("status.json", "config.yaml", "journal.jsonl"))
 
 
-def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
+def _read_run(path: Path, problems: list[tuple[str, str, str]]) -> _Run | None:
     def amiss(kind: str, detail: Any) -> None:
-        problems.append(Problem(path.name, kind, str(detail)))
+        problems.append((kind, path.name, str(detail)))
 
     try:
         status = files.read_json(path / "status.json")
@@ -252,7 +238,7 @@ def _read_run(path: Path, problems: list[Problem]) -> _Run | None:
 
 
 def _one_run_each(
-    table: pd.DataFrame, keys: list[str], found: list[_Run], problems: list[Problem]
+    table: pd.DataFrame, keys: list[str], found: list[_Run], problems: list[tuple[str, str, str]]
 ) -> pd.DataFrame:
     """Keeps one run of each seed and setting: the one changed last, then the last by name.
 
@@ -265,7 +251,7 @@ def _one_run_each(
     newer = same.shift(-1).dropna()
     for index, name in newer.items():
         detail = f"computes the same as {name}, which is newer and counts"
-        problems.append(Problem(str(table.at[index, "run"]), "duplicate", detail))
+        problems.append(("duplicate", str(table.at[index, "run"]), detail))
     return table.drop(newer.index).reset_index(drop=True)
 
 

@@ -45,11 +45,7 @@ class Table:
 
 def _table(title: str, columns: Iterable[tuple[str, Iterable[Any]]]) -> Table:
     heads, cells = zip(*columns, strict=True)
-    return Table(title, list(heads), _cleaned(zip(*cells, strict=True)))
-
-
-def _cleaned(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
-    return [[clean(cell) for cell in row] for row in rows]
+    return Table(title, list(heads), [list(map(clean, row)) for row in zip(*cells, strict=True)])
 
 
 def means(report: Report, names: Collection[str] | None = None) -> Table:
@@ -135,18 +131,17 @@ def trials(report: Report) -> Table:
 
 def problems(report: Report) -> Table:
     """One row a run that is amiss."""
-    rows = [(p.run, p.kind, p.detail[:300]) for p in report.study.problems]
-    return Table("Runs that are amiss", ["run", "what", "detail"], _cleaned(rows))
+    amiss = report.study.problems
+    columns = {"run": amiss["run"], "what": amiss["kind"], "detail": amiss["detail"].str[:300]}
+    return _table("Runs that are amiss", columns.items())
 
 
 def provenance(report: Report) -> Table:
     """Versions, devices and data of the runs."""
-    rows = [
-        (name, ", ".join(f"{v} ({n})" for v, n in held.most_common(5)))
-        for name, held in report.study.provenance.items()
-        if name != "data" or len(held) <= 5
-    ]
-    return Table("Made with", ["what", "value (number of runs)"], _cleaned(rows))
+    facts = report.study.provenance.items()
+    held = {name: counts for name, counts in facts if name != "data" or len(counts) <= 5}
+    values = [", ".join(f"{v} ({n})" for v, n in c.most_common(5)) for c in held.values()]
+    return _table("Made with", [("what", held), ("value (number of runs)", values)])
 
 
 def _marked(answer: str, without: str) -> str:
@@ -203,7 +198,7 @@ def print_report(report: Report, files: Sequence[Path] = ()) -> None:
     console.print(to_console(brief(report)))
     console.print(legend(report), style="dim")
     amiss = report.study.problems
-    told = [f"{p.kind}: {p.run}: {p.detail}"[:300] for p in amiss[:MOST_PROBLEMS]]
+    told = [f"{p.kind}: {p.run}: {p.detail}"[:300] for p in amiss[:MOST_PROBLEMS].itertuples()]
     if (more := len(amiss) - MOST_PROBLEMS) > 0:
         told.append(f"... and {more} more runs that are amiss, all in the report.")
     for line in (report.overview, *report.notes, *told, ""):

@@ -8,8 +8,8 @@ from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from minesweep import __version__
@@ -20,6 +20,8 @@ from minesweep.reporting.analyse.report import Report
 from minesweep.reporting.show import tables
 from minesweep.reporting.show.charts import png
 from minesweep.reporting.show.figures import Figure, all_figures, paper
+
+CSV: Any = {"index": False, "lineterminator": "\n"}
 
 
 def write(report: Report, output: Path | None = None) -> list[Path]:
@@ -51,9 +53,9 @@ def keep(report: Report, folder: Path) -> list[Path]:
     files = {f"{name}.md": summary(report), f"{name}.csv": texts.pop("table")}
     files |= {f"{name}_{kind}.csv": text for kind, text in texts.items()}
     if len(report.choices):
-        files[f"{name}_tried.csv"] = _csv(report.study.runs)
+        files[f"{name}_tried.csv"] = report.study.runs.to_csv(**CSV)
     if len(curves):
-        files[f"{name}_curves.csv"] = _csv(curves)
+        files[f"{name}_curves.csv"] = curves.to_csv(**CSV)
     return _write_all(folder, files)
 
 
@@ -71,11 +73,7 @@ def csv_texts(report: Report) -> dict[str, str]:
     """The tables as CSV: numbers in full, in the metric's own unit."""
     arms = report.table.reset_index(names="arm")
     named = {"table": arms, "differences": report.comparisons, "runs": report.runs}
-    return {name: _csv(table) for name, table in named.items()}
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n")
+    return {name: table.to_csv(**CSV) for name, table in named.items()}
 
 
 def markdown(report: Report, pictures: list[str]) -> str:
@@ -91,7 +89,7 @@ def markdown(report: Report, pictures: list[str]) -> str:
         "" if report.comparisons.empty else _section(tables.differences(report)),
         "\n".join(f"- {escape(note)}" for note in report.notes),
         *(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
-        _section(tables.problems(report)) if report.study.problems else "",
+        _section(tables.problems(report)) if len(report.study.problems) else "",
         _section(tables.provenance(report)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
