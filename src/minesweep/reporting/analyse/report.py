@@ -115,14 +115,8 @@ def analyse(
     step_seconds = read_step_seconds(study.folder, arms.index, notes)
     compared = Comparison(study, settings, runs, arms, baselines, step_seconds, notes)
     measures = make_measures(compared)
-    comparisons = _comparisons(compared, measures, design, tried)
+    comparisons, answers = _comparisons(compared, measures, design, tried)
     main, smaller = settings.metric, settings.smaller_wins(settings.metric)
-    care = design.rule.care if design is not None else None
-    answers = comparisons[comparisons["measure"] == main].assign(least=care or math.nan)
-    # Seeds of a declared design are unequal on purpose.
-    notes += of_seeds(runs, arms.index, main, complete=design is None)
-    if design is None:
-        notes += of_comparisons(answers, main)
     table, prices = _table(compared, list(measures), comparisons), _prices(runs, baselines)
     means, commands = table[f"{main} mean"], {} if design is None else design.commands
     return Report(
@@ -141,17 +135,22 @@ def analyse(
 
 def _comparisons(
     compared: Comparison, measures: Iterable[str], design: Design | None, tried: pd.DataFrame
-) -> pd.DataFrame:
-    """The paired differences with their answers: those of declared looks, else of fixed seeds."""
-    runs, settings = compared.runs, compared.settings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The paired differences, answered by declared looks or else by fixed seeds; the main ones."""
+    runs, settings, notes = compared.runs, compared.settings, compared.notes
     tables = [compare(runs, measure, compared.baselines) for measure in measures]
     comparisons = pd.concat(tables, ignore_index=True)
     if design is not None:
-        declared_answers(tried, comparisons, design, compared.notes)
+        declared_answers(tried, comparisons, design, notes)
     rows = comparisons.to_dict("records")
     kinds = pd.Series([fixed(row, settings.smaller_wins(row["measure"])) for row in rows])
-    answers = comparisons.get("answer", kinds).fillna(kinds)
-    return comparisons.assign(answer=answers.astype(object))
+    comparisons["answer"] = comparisons.get("answer", kinds).fillna(kinds).astype(object)
+    main, care = settings.metric, design.rule.care if design is not None else None
+    answers = comparisons[comparisons["measure"] == main].assign(least=care or math.nan)
+    # Seeds of a declared design are unequal on purpose.
+    notes += of_seeds(runs, compared.arms.index, main, complete=design is None)
+    notes += of_comparisons(answers, main) if design is None else []
+    return comparisons, answers
 
 
 def _settings(

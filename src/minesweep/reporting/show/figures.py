@@ -193,13 +193,12 @@ def parallel(report: Report) -> Figure | None:
     if len(runs) < 2:
         return None
     axes = _axes(report, runs)
-    heights = np.array([heights for _, heights, _ in axes]).T
     # Which rows of the page's table of runs the lines are.
     places = np.flatnonzero(listed[main].notna()).tolist()
     results, order = short(runs[main] * unit(main).factor), list(range(len(axes)))
     rows = [
         {"row": row, "result": result, "axis": order, "height": short(at)}
-        for row, result, at in zip(places, results, heights, strict=True)
+        for row, result, *at in zip(places, results, *(at for _, at, _ in axes), strict=True)
     ]
     texts_at = [
         {"axis": i, "height": height, "text": clean(text)[:18]}
