@@ -30,7 +30,7 @@ def outcome(runs: Path) -> dict[str, object]:
     return {
         "declared": json.loads((runs / "tried" / "until_sure.json").read_text()),
         "journals": journals(runs),
-        "answers": report.answers,
+        "answers": report.answers.to_csv(),
         "headline": report.headline,
     }
 
