@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,3 +115,34 @@ def test_a_study_runs_at_the_rates_that_were_chosen(study: str, judge: str, arm:
     chosen = best(tried, arm, "optimizer.lr", judge).set_index(arm)["optimizer.lr"]
     used = runs.groupby(arm, dropna=False)["optimizer.lr"].unique().explode()
     pd.testing.assert_series_equal(used.sort_index(), chosen.sort_index(), check_dtype=False)
+
+
+@pytest.mark.parametrize(("projection", "title"), [(None, "Without a projection"), (16, "With a")])
+def test_the_margin_grows_with_the_dimension_as_all_runs_say(
+    projection: int | None, title: str
+) -> None:
+    """One fit of log(best margin) on log(dim) a seed, and the t interval of the slopes."""
+    tried = read("margin_tried")
+    held = tried["model.projection"]
+    tried = tried[held.isna() if projection is None else held == projection]
+    assert tried["seed"].nunique() == 5
+    told = next(
+        line
+        for line in (RESULTS / "margin.md").read_text().splitlines()
+        if line.startswith(f"- {title}")
+    )
+    found = re.findall(r"distance=(\w+), normalize=(\w+): b = (\S+) \\\[(\S+), (\S+)\\\]", told)
+    assert len(found) == 3
+    judge = "val/mean_average_precision_at_r"
+    for distance, normalize, *numbers in found:
+        form = tried["objective.distance"].eq(distance)
+        form &= tried["objective.normalize"].eq(normalize == "True")
+        own = tried[form].sort_values("objective.margin")
+        best = own.loc[own.groupby(["seed", "model.dim"])[judge].idxmax()]
+        slopes = [
+            stats.linregress(np.log(one["model.dim"]), np.log(one["objective.margin"])).slope
+            for _, one in best.groupby("seed")
+        ]
+        low, high = stats.ttest_1samp(slopes, 0).confidence_interval()
+        expected = [np.mean(slopes), low, high]
+        np.testing.assert_allclose([float(one) for one in numbers], expected, atol=0.005)
