@@ -61,9 +61,9 @@ FOUND = {
         "Is OHEM (128 of 256) better than random-k, at equal samples and in equal time?",
         (
             Compared("MNIST, samples", "does_it_help_mnist", "ohem k=128"),
-            Compared("time", "does_it_help_mnist", "ohem k=128 at equal cost"),
+            Compared("MNIST, time", "does_it_help_mnist", "ohem k=128 at equal cost"),
             Compared("digits, samples", "does_it_help_digits", "ohem k=128"),
-            Compared("time", "does_it_help_digits", "ohem k=128 at equal cost"),
+            Compared("digits, time", "does_it_help_digits", "ohem k=128 at equal cost"),
         ),
     ),
     "nk": Row(
