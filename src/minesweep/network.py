@@ -30,7 +30,7 @@ def hub() -> Iterator[None]:
     Raises:
         OSError: What was asked for failed; the error names the hub if that does not answer.
     """
-    from huggingface_hub import constants
+    from huggingface_hub import constants, utils
 
     host = urlparse(constants.ENDPOINT)
     if constants.HF_HUB_OFFLINE or getproxies() or answers(host):
@@ -38,8 +38,11 @@ def hub() -> Iterator[None]:
         return
     # datasets has read the setting when it was imported.
     known: list[Any] = [constants, sys.modules.get("datasets.config")]
+    # Before 1.0 the hub's sessions keep the setting that they began with.
+    begin_anew = getattr(utils, "reset_sessions", lambda: None)
     for module in filter(None, known):
         module.HF_HUB_OFFLINE = True
+    begin_anew()
     try:
         yield
     except OSError as error:
@@ -47,3 +50,4 @@ def hub() -> Iterator[None]:
     finally:
         for module in filter(None, known):
             module.HF_HUB_OFFLINE = False
+        begin_anew()
