@@ -7,6 +7,7 @@ process alone writes the run's folder. With one process every function here is t
 from __future__ import annotations
 
 import atexit
+import gc
 import itertools
 import os
 import sys
@@ -100,7 +101,14 @@ def _join() -> None:
     if gpus:
         torch.cuda.set_device(local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=COLLECTIVE_TIMEOUT)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    # A DistributedDataParallel that outlives its group waits for Gloo's threads with the GIL in
+    # its hands, and they may want it: what is left of one goes first.
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def _fails_everywhere(run: int) -> bool:
