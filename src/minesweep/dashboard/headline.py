@@ -65,7 +65,8 @@ def send_headline(report: Report) -> str:
         if to.unsent:
             return f"W&B did not take the headline ({to.unsent}). To send it later: {command}"
         keep(folder, {**kept(folder), "sent": said})
-    return f"The headline is at W&B: {to.run.url}"
+    # A client may forget the address of a run that has ended.
+    return f"The headline is at W&B: {to.run.url or kept(folder).get('url', project)}"
 
 
 def _kept(run: Path) -> dict[str, Any]:
