@@ -228,6 +228,18 @@ def test_a_mean_after_an_early_stop_has_an_estimate_beside_it(
     assert "estimate" in csv_texts(report)["differences"].partition("\n")[0]
 
 
+def test_looks_that_were_declared_late_are_told(sweep: Any, runs: Path, tmp_path: Path) -> None:
+    sweep(write_sweep(tmp_path, OHEM), task=learn, until_sure=True)
+    (early,) = (note for note in analyse(runs / "tried").notes if "ooks at 5, 8, 12" in note)
+    assert early.startswith("Looks at")
+    assert "before the first trial" in early
+    path = runs / "tried" / "until_sure.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished_before": 4}))
+    (late,) = (note for note in analyse(runs / "tried").notes if "ooks at 5, 8, 12" in note)
+    assert late.startswith("Warning: looks at")
+    assert "declared when 4 runs had finished" in late
+
+
 def test_a_loss_has_no_smallest_difference_of_its_own(
     sweep: Any, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

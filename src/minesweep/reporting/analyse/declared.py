@@ -163,15 +163,16 @@ def _note(
     """Tells what was declared, what no table shows of the decisions, and the seeds ``needed``."""
     u, compared = unit(design.metric), len(design.baselines)
     points = "" if design.care is None else f"{design.care:g}{u.points}"
+    before, looks = design.finished_before, ", ".join(map(str, design.looks))
+    told = f"Looks at {looks} seeds were declared before the first trial."
+    if before:
+        told = f"Warning: looks at {looks} seeds were declared when {before} runs had finished."
     notes.append(
-        f"Looks at {', '.join(map(str, design.looks))} seeds were declared before the first trial. "
-        "Intervals are repeated ones: all looks"
+        f"{told} Intervals are repeated ones: all looks"
         + (f" and all {compared} comparisons" if compared > 1 else "")
         + f" together err in at most {design.alpha:.0%} of studies without a difference."
         + (f" A difference matters from {points}." if points else "")
     )
-    if before := design.finished_before:
-        notes.append(f"Warning: {before} runs were finished before the looks were declared.")
     listed = {
         "A mean after an early stop lies too far from 0. The median unbiased estimates are": [
             f"{arm} {u.difference(design.sign * d.estimate)}"
